@@ -1,0 +1,142 @@
+//! The audit section: what the verifier and the auditor need to prove a plan and the hypervisor never reads.
+//!
+//! It states grants and board facts in bytes, not in tables, so that the tables can be held against it.
+
+use crate::{IntId, IpaRegion, PaRegion, Table};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Start of the audit section. Table offsets count from the start of the blob.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Audit {
+    /// [`Fact`] records about the board.
+    pub facts: Table,
+    /// [`Grant`] records: every byte a domain may reach.
+    pub grants: Table,
+    /// [`Line`] records: every interrupt with an owner.
+    pub lines: Table,
+    /// [`Payload`] records: what of the image lies where.
+    pub payloads: Table,
+    /// Bytes of UTF-8 names; [`Name`] points into them.
+    pub names: Table,
+}
+
+/// A name: offset into the names table and length in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Name {
+    /// Byte offset in the names table.
+    pub offset: u32,
+    /// Bytes.
+    pub len: u32,
+}
+
+/// What a [`Fact`]'s region is.
+pub mod fact {
+    /// A bank of RAM.
+    pub const RAM: u32 = 1;
+    /// RAM or address space that nobody may use (`/memreserve/`, `/reserved-memory`, carve-outs).
+    pub const RESERVED: u32 = 2;
+    /// Registers no domain may reach: distributor, redistributors, ITS, SMMU, ECAM, the hypervisor's UARTs.
+    pub const FORBIDDEN: u32 = 3;
+    /// RAM the hypervisor keeps: image, plan, tables, stacks, domain areas.
+    pub const HYPERVISOR: u32 = 4;
+    /// Registers of a device, so that no page is granted twice.
+    pub const DEVICE: u32 = 5;
+}
+
+/// A fact about the board or about what the hypervisor keeps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Fact {
+    /// Where.
+    pub region: PaRegion,
+    /// See [`fact`].
+    pub kind: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Path of the node it comes from.
+    pub name: Name,
+}
+
+/// What a [`Grant`] gives.
+pub mod grant {
+    /// RAM: Normal Write-Back, readable, writable, executable.
+    pub const RAM: u32 = 1;
+    /// Device registers: Device-nGnRE, readable, writable, never executable.
+    pub const DEVICE: u32 = 2;
+}
+
+/// A range one domain may reach. `ipa.size == pa.size`, both 4 KiB aligned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Grant {
+    /// Where the guest sees it.
+    pub ipa: IpaRegion,
+    /// Where it is.
+    pub pa: PaRegion,
+    /// Index of the domain.
+    pub domain: u32,
+    /// See [`grant`].
+    pub kind: u32,
+    /// Path of the node it comes from.
+    pub name: Name,
+}
+
+/// Who an interrupt [`Line`] belongs to, beside a domain.
+pub mod line {
+    /// A device's interrupt, passed through.
+    pub const DEVICE: u32 = 1;
+    /// The domain's virtual PL011: no wire, raised by the hypervisor.
+    pub const VUART: u32 = 2;
+    /// The hypervisor's own.
+    pub const HYPERVISOR: u32 = 3;
+    /// A PPI each vCPU of the domain has for itself.
+    pub const PPI: u32 = 4;
+}
+
+/// One interrupt and its owner.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Line {
+    /// The interrupt.
+    pub intid: IntId,
+    /// Index of the domain, `u32::MAX` for the hypervisor.
+    pub domain: u32,
+    /// See [`line`].
+    pub kind: u32,
+    /// 1 edge-triggered, 0 level-sensitive.
+    pub edge: u32,
+    /// Path of the node it comes from.
+    pub name: Name,
+}
+
+/// What a [`Payload`] is.
+pub mod payload {
+    /// The guest's kernel, one record per loaded segment.
+    pub const KERNEL: u32 = 1;
+    /// Its initial RAM disk.
+    pub const INITRD: u32 = 2;
+    /// Its device tree, generated or given.
+    pub const DTB: u32 = 3;
+}
+
+/// Bytes of the image that end up in a domain's RAM.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Payload {
+    /// Where the guest sees them.
+    pub ipa: IpaRegion,
+    /// Their place in RAM once the guest runs.
+    pub pa: PaRegion,
+    /// Byte offset in the image.
+    pub offset: u64,
+    /// Bytes in the image; the rest of `pa.size` is zero.
+    pub len: u64,
+    /// Index of the domain.
+    pub domain: u32,
+    /// See [`payload`].
+    pub kind: u32,
+    /// The file's path as the layout wrote it; empty for a generated tree.
+    pub name: Name,
+}

@@ -1,0 +1,9 @@
+//! The layout compiler.
+//!
+//! tree → `board`, `layout` (typed, checked for shape) → `resolve` (nothing implicit) → `emit` (tables, guest device trees,
+//! blob) → `cofferdam_verify`. No allocator, no file system, no clock: memory is lent, files come through a trait.
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod arch;
+pub mod model;

@@ -1,0 +1,248 @@
+//! The typed board and layout: what the tree says, checked for shape, before anything is placed.
+//!
+//! `board` and `layout` fill these, `resolve` reads them and decides the rest. Every value that can be wrong keeps the
+//! place it was written at.
+
+use crate::arch::Arch;
+use cofferdam_dts::{Node, Span, Tree};
+use cofferdam_plan::limits::{MAX_CPUS, MAX_DOMAINS, MAX_VCPUS};
+use cofferdam_plan::{IntId, Ipa, IpaRegion, Mpidr, Pa, PaRegion};
+use heapless::Vec;
+
+/// RAM banks of one board.
+pub const MAX_BANKS: usize = 16;
+/// Reserved ranges of one board.
+pub const MAX_RESERVED: usize = 128;
+/// Register ranges no domain may reach.
+pub const MAX_FORBIDDEN: usize = 64;
+/// Memory regions of one domain.
+pub const MAX_MEMORY: usize = 16;
+
+/// A value and where it is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct At<T> {
+    /// The value.
+    pub value: T,
+    /// Its place.
+    pub span: Span,
+}
+
+/// What the board is, from its standard nodes.
+pub struct Board<'a> {
+    /// Architecture, decided by the root interrupt controller's `compatible`.
+    pub arch: &'static dyn Arch,
+    /// The merged tree.
+    pub tree: Tree<'a>,
+    /// CPUs in the order of `/cpus`.
+    pub cpus: Vec<BoardCpu<'a>, MAX_CPUS>,
+    /// RAM.
+    pub ram: Vec<At<PaRegion>, MAX_BANKS>,
+    /// `/memreserve/`, `/reserved-memory`, spin-table words and other carve-outs.
+    pub reserved: Vec<Carveout<'a>, MAX_RESERVED>,
+    /// Registers nobody may be given: interrupt controller, ITS, SMMU, ECAM.
+    pub forbidden: Vec<Carveout<'a>, MAX_FORBIDDEN>,
+    /// The interrupt controller. `None` after an error, or on an architecture without a GIC.
+    pub gic: Option<Gic<'a>>,
+    /// The shared console, from `/chosen/stdout-path`.
+    pub console: Option<Uart<'a>>,
+    /// The log's own UART, from `/domains { log = <&…>; }`.
+    pub log: Option<Uart<'a>>,
+    /// PSCI conduit of the firmware; `None` where the board has none.
+    pub psci: Option<Conduit>,
+    /// The architected timer.
+    pub timer: Option<Timer>,
+}
+
+/// A CPU node.
+#[derive(Clone, Copy)]
+pub struct BoardCpu<'a> {
+    /// Its node.
+    pub node: Node<'a>,
+    /// Its affinity.
+    pub mpidr: Mpidr,
+}
+
+/// A range somebody else owns.
+#[derive(Clone, Copy)]
+pub struct Carveout<'a> {
+    /// The range.
+    pub region: PaRegion,
+    /// The node that says so; the root for `/memreserve/`.
+    pub node: Node<'a>,
+    /// Where.
+    pub span: Span,
+}
+
+/// A GICv3.
+#[derive(Clone, Copy)]
+pub struct Gic<'a> {
+    /// Its node.
+    pub node: Node<'a>,
+    /// Distributor, 64 KiB.
+    pub gicd: PaRegion,
+    /// First redistributor region: 128 KiB per CPU, in the order of `/cpus`.
+    pub gicr: PaRegion,
+    /// Maintenance interrupt, if the board says.
+    pub maintenance: Option<IntId>,
+}
+
+/// A UART the hypervisor drives.
+#[derive(Clone, Copy)]
+pub struct Uart<'a> {
+    /// Its node.
+    pub node: Node<'a>,
+    /// See `cofferdam_plan::UartKind`.
+    pub kind: u32,
+    /// Its registers.
+    pub region: PaRegion,
+    /// Its interrupt.
+    pub intid: Option<IntId>,
+}
+
+/// How firmware is called.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Conduit {
+    /// `smc`.
+    Smc,
+    /// `hvc`: an EL2 that boots there has nobody to call.
+    Hvc,
+}
+
+/// PPIs of `arm,armv8-timer`.
+#[derive(Clone, Copy, Debug)]
+pub struct Timer {
+    /// EL1 physical (non-secure).
+    pub physical: IntId,
+    /// EL1 virtual.
+    pub virt: IntId,
+    /// EL2 physical.
+    pub hypervisor: IntId,
+    /// `clock-frequency`, where given.
+    pub frequency: Option<u32>,
+}
+
+/// What the layout asks for.
+pub struct Layout<'a, 's> {
+    /// The `/domains` node.
+    pub node: Option<Node<'a>>,
+    /// The domains in order.
+    pub domains: Vec<Domain<'a>, MAX_DOMAINS>,
+    /// Every device granted, grouped by domain.
+    pub devices: &'s [DeviceGrant<'a>],
+    /// Register ranges of granted devices; [`DeviceGrant::regions`] points here.
+    pub regions: &'s [DeviceRegion],
+    /// Interrupts of granted devices; [`DeviceGrant::interrupts`] points here.
+    pub interrupts: &'s [DeviceInterrupt],
+    /// Port ranges granted, on architectures that have them.
+    pub ports: &'s [PortGrant],
+    /// `verify-at-boot;`
+    pub verify_at_boot: bool,
+}
+
+/// One domain as its node says.
+pub struct Domain<'a> {
+    /// Node name.
+    pub name: &'a str,
+    /// The node.
+    pub node: Node<'a>,
+    /// `cpus`: indices into [`Board::cpus`], vCPU order.
+    pub cpus: Vec<At<usize>, MAX_VCPUS>,
+    /// `memory@…` nodes, one entry per `reg` entry, in order.
+    pub memory: Vec<Memory<'a>, MAX_MEMORY>,
+    /// `kernel`.
+    pub kernel: Option<At<&'a str>>,
+    /// `initrd`.
+    pub initrd: Option<At<&'a str>>,
+    /// `dtb`: replaces the generated tree.
+    pub dtb: Option<At<&'a str>>,
+    /// `bootargs`.
+    pub bootargs: Option<At<&'a str>>,
+    /// `load`: where a raw kernel or Image goes.
+    pub load: Option<At<Ipa>>,
+    /// `entry`.
+    pub entry: Option<At<Ipa>>,
+    /// `dtb-load`.
+    pub dtb_load: Option<At<Ipa>>,
+    /// `initrd-load`.
+    pub initrd_load: Option<At<Ipa>>,
+    /// `console;`
+    pub console: Option<Span>,
+    /// `scrub = "boot"` instead of `"restart"`.
+    pub scrub_at_boot: bool,
+    /// Its part of [`Layout::devices`].
+    pub devices: core::ops::Range<usize>,
+    /// Its part of [`Layout::ports`].
+    pub ports: core::ops::Range<usize>,
+}
+
+/// One `reg` entry of a `memory@…` node.
+#[derive(Clone, Copy)]
+pub struct Memory<'a> {
+    /// The node.
+    pub node: Node<'a>,
+    /// What the guest sees.
+    pub ipa: IpaRegion,
+    /// Where it goes.
+    pub placement: Placement,
+    /// The `reg` entry.
+    pub span: Span,
+}
+
+/// How a memory region is placed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Placement {
+    /// By the compiler.
+    Auto,
+    /// `host-address`.
+    Pinned(At<Pa>),
+    /// `direct-map;`: IPA = PA.
+    Direct(Span),
+}
+
+/// A device passed through.
+#[derive(Clone)]
+pub struct DeviceGrant<'a> {
+    /// Index of its domain.
+    pub domain: usize,
+    /// Its node in the board.
+    pub node: Node<'a>,
+    /// The `access` cell that asked for it (or for its bus).
+    pub span: Span,
+    /// Its part of [`Layout::regions`].
+    pub regions: core::ops::Range<usize>,
+    /// Its part of [`Layout::interrupts`].
+    pub interrupts: core::ops::Range<usize>,
+}
+
+/// One register range of a granted device, as the board's `reg` gives it (not widened to pages).
+#[derive(Clone, Copy)]
+pub struct DeviceRegion {
+    /// Where the registers are.
+    pub pa: PaRegion,
+    /// Where the guest sees them: the same address unless `reg-ipa` says otherwise.
+    pub ipa: Ipa,
+    /// The `reg` entry.
+    pub span: Span,
+}
+
+/// One interrupt of a granted device.
+#[derive(Clone, Copy)]
+pub struct DeviceInterrupt {
+    /// The interrupt, an SPI.
+    pub intid: IntId,
+    /// Edge-triggered.
+    pub edge: bool,
+    /// The specifier.
+    pub span: Span,
+}
+
+/// A range of I/O ports granted.
+#[derive(Clone, Copy)]
+pub struct PortGrant {
+    /// First port.
+    pub first: u16,
+    /// Last port.
+    pub last: u16,
+    /// Where it was asked for.
+    pub span: Span,
+}
