@@ -121,8 +121,9 @@ pub struct Header {
     pub spare_area_va: u64,
     /// GNU build ID of the `hyp-min` this plan was made for; the log is decoded with it.
     pub build_id: [u8; 20],
-    /// Zero.
-    pub reserved2: u32,
+    /// Byte offset of this blob in the image, 4 KiB aligned: the blob's physical address is `base` plus this. The verifier
+    /// finds the tables by it; the hypervisor compares it with its own linked length.
+    pub blob_offset: u32,
     /// [`Cpu`] records.
     pub cpus: Table,
     /// [`Domain`] records; index = `DomainId`.
