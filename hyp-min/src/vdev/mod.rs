@@ -1,6 +1,20 @@
 //! Emulation that decides: what a trapped access means for the domain that made it.
 //!
-//! Nothing here touches hardware or blocks; registers are reached through [`Frame`], which a test replaces by an array.
+//! Nothing here touches hardware, blocks, panics or trusts a guest's value; registers are reached through [`Frame`],
+//! which a test replaces by an array. Every loop is bounded by a constant of the plan.
+
+pub mod console;
+pub mod dist;
+pub mod idreg;
+pub mod psci;
+pub mod redist;
+pub mod ring;
+pub mod sgi;
+pub mod syndrome;
+pub mod sysreg;
+pub mod vuart;
+
+use cofferdam_plan::{Domain, Mpidr, Plan};
 
 /// What becomes of a trapped access.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,4 +42,24 @@ pub trait Frame {
     fn read(&self, offset: u32, size: u8) -> u64;
     /// Writes `size` bytes (1, 4 or 8).
     fn write(&self, offset: u32, size: u8, value: u64);
+}
+
+/// A domain as its virtual interrupt controller sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// The plan.
+    pub plan: &'a Plan<'a>,
+    /// The domain's record in it.
+    pub domain: &'a Domain,
+    /// What of its virtual distributor is not in the hardware. One for all vCPUs of the domain.
+    pub dist: &'a dist::State,
+}
+
+impl View<'_> {
+    /// Affinity of the CPU that carries vCPU `vcpu`, `None` where the domain has no such vCPU.
+    #[inline]
+    pub fn mpidr(&self, vcpu: usize) -> Option<Mpidr> {
+        let cpu = self.plan.vcpus_of(self.domain)?.get(vcpu)?;
+        Some(self.plan.cpus.get(usize::from(cpu.0))?.mpidr)
+    }
 }
