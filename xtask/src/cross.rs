@@ -1,0 +1,114 @@
+//! Building for the bare-metal target: the hypervisor, the unikernel examples, the guests of the boot tests.
+//!
+//! The same source gives the same bytes in any folder: every path that could reach the output is remapped, and what is
+//! shipped carries no debug information. The ELF with symbols stays in `target/cross`.
+
+use crate::exec;
+use crate::repo;
+use crate::setup;
+use crate::trouble::{Done, Trouble};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use std::{env, fs};
+
+/// Build a package for the bare-metal target, as image and run do on demand; prints the ELF files
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Package in the workspace, for example cofferdam-hyp-min
+    package: String,
+    /// Its example instead of its programs
+    #[arg(long)]
+    example: Option<String>,
+}
+
+/// The command itself.
+pub(crate) fn main(args: &Args) -> Done {
+    let what = match &args.example {
+        Some(name) => Item::Example(name.clone()),
+        None => Item::Bins,
+    };
+    for path in build(&args.package, &what)? {
+        println!("{}", repo::shown(&path));
+    }
+    Ok(0)
+}
+
+/// What of a package is built.
+#[derive(Clone, Debug)]
+pub(crate) enum Item {
+    /// All its programs.
+    Bins,
+    /// One program.
+    Bin(String),
+    /// One example.
+    Example(String),
+}
+
+/// Building core takes a minute on a slow machine; more than this is a hang.
+const LIMIT: Duration = Duration::from_secs(900);
+
+/// Builds `item` of `package` in release mode; gives the ELF files, with symbols.
+///
+/// # Errors
+/// No core library, or the build fails (its messages went to standard error).
+pub(crate) fn build(package: &str, item: &Item) -> Result<Vec<PathBuf>, Trouble> {
+    let core = setup::core_library()?;
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(repo::root()).arg("build").args(["--release", "--quiet", "--package", package]);
+    match item {
+        Item::Bins => cargo.arg("--bins"),
+        Item::Bin(name) => cargo.args(["--bin", name]),
+        Item::Example(name) => cargo.args(["--example", name]),
+    };
+    core.apply(&mut cargo);
+    cargo.arg("--target-dir").arg(target_dir());
+    cargo.args(["--message-format", "json-render-diagnostics"]);
+    // Replaces whatever flags the caller has: they would change the bytes.
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", rustflags(&core));
+    cargo.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = cargo.spawn().map_err(|source| Trouble::Start { program: "cargo".into(), source })?;
+    let stdout = child.stdout.take();
+    let reader = std::thread::spawn(move || stdout.map(std::io::read_to_string).unwrap_or(Ok(String::new())));
+    let status = exec::wait(&mut child, LIMIT).map_err(|source| Trouble::Start { program: "cargo".into(), source })?;
+    let messages = reader.join().ok().and_then(Result::ok).unwrap_or_default();
+    match status {
+        None => return Err(Trouble::TimeOver { program: "cargo build".into(), seconds: LIMIT.as_secs() }),
+        Some(status) if !status.success() => {
+            return Err(Trouble::other(format!("{package} cannot be built for {}", setup::TARGET)));
+        }
+        Some(_) => {}
+    }
+    let found: Vec<PathBuf> = messages.lines().filter_map(executable).collect();
+    if found.is_empty() {
+        return Err(Trouble::other(format!("{package} has no program for {}", setup::TARGET)));
+    }
+    Ok(found)
+}
+
+/// Where cross builds lie: apart from the host's, so that neither rebuilds the other.
+fn target_dir() -> PathBuf {
+    repo::target().join("cross")
+}
+
+/// The value of `"executable"` in one of cargo's messages. Cargo writes it as a plain JSON string.
+fn executable(line: &str) -> Option<PathBuf> {
+    let (_, rest) = line.split_once("\"executable\":\"")?;
+    let (path, _) = rest.split_once('"')?;
+    Some(PathBuf::from(path.replace("\\\\", "\\")))
+}
+
+/// Compiler flags: no absolute path may reach the output.
+fn rustflags(core: &setup::CoreLibrary) -> String {
+    let mut maps = vec![(repo::root(), ".".to_string())];
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    if let Some(cargo) = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo"))) {
+        let registry = cargo.join("registry/src");
+        for index in fs::read_dir(registry).into_iter().flatten().flatten() {
+            maps.push((index.path(), "registry".into()));
+        }
+    }
+    maps.extend(core.source_folders().into_iter().map(|folder| (folder, "rust".into())));
+    let flags = maps.iter().map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()));
+    flags.collect::<Vec<_>>().join("\u{1f}")
+}

@@ -1,0 +1,41 @@
+//! `cargo xtask`: the command line, and nothing else. Each command is one module.
+//!
+//! Exit codes are a contract (ARCHITECTURE.md, commands): 0 fine, 1 the input is wrong, 2 usage or tool trouble, 3 time
+//! over.
+
+mod cross;
+mod elf;
+mod exec;
+mod repo;
+mod setup;
+mod trouble;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Cofferdam: partitions an Arm board before it boots", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Setup(setup::Args),
+    Cross(cross::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Setup(args) => setup::main(&args),
+        Command::Cross(args) => cross::main(&args),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(trouble) => {
+            eprintln!("error: {trouble}");
+            ExitCode::from(2)
+        }
+    }
+}
