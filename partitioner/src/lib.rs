@@ -6,4 +6,6 @@
 #![forbid(unsafe_code)]
 
 pub mod arch;
+pub mod catalog;
+pub mod codes;
 pub mod model;

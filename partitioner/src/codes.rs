@@ -1,0 +1,170 @@
+//! Every code this crate raises. Number = group × 100 + ordinal of the check in its group; E and W share the numbers.
+//!
+//! A code is never reused. Each has one `docs/codes/<code>.md` and at least one fixture; `tests/fixtures.rs` holds the
+//! three against each other through [`ALL`].
+
+use cofferdam_dts::Code;
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $kind:ident($number:literal);)*) => {
+        $($(#[$doc])* pub const $name: Code = Code::$kind($number);)*
+        /// Every code of this crate.
+        pub const ALL: &[Code] = &[$($name),*];
+    };
+}
+
+codes! {
+    /// A property or node the layout language does not know.
+    UNKNOWN_WORD = error(119);
+    /// A property with a value of the wrong type.
+    WRONG_TYPE = error(120);
+    /// A property or node that must be there and is not.
+    MISSING = error(121);
+
+    /// `reg` is not a whole number of entries.
+    REG_LENGTH = error(201);
+    /// `ranges` is not a whole number of entries, or empty between buses of different cells.
+    RANGES_LENGTH = error(202);
+    /// `reg` read with default cells.
+    DEFAULT_CELLS = warning(203);
+    /// `#address-cells` or `#size-cells` larger than any address.
+    TOO_MANY_CELLS = error(204);
+    /// Unit address and `reg` disagree.
+    UNIT_ADDRESS = error(205);
+    /// Two enabled siblings at one unit address.
+    DUPLICATE_UNIT_ADDRESS = error(206);
+    /// A bus does not pass a device's address on.
+    UNTRANSLATABLE = error(207);
+    /// A range that wraps or lies beyond every physical address.
+    BEYOND_ADDRESSES = error(208);
+    /// A `reg` entry of size zero.
+    EMPTY_RANGE = error(209);
+    /// A list of phandles and arguments ends early.
+    SHORT_LIST = warning(210);
+    /// More or fewer names than entries.
+    NAMES_COUNT = error(211);
+    /// An alias or `stdout-path` that leads nowhere.
+    ALIAS_TARGET = error(212);
+    /// A node that only means something below the root stands elsewhere.
+    NOT_AT_ROOT = error(213);
+
+    /// Two owners in one page of device registers.
+    SHARED_PAGE = error(307);
+    /// A granted device shares a page with registers nobody may have.
+    PAGE_WITH_HYPERVISOR = error(308);
+    /// Registers nobody may have.
+    FORBIDDEN_DEVICE = error(309);
+    /// Device registers that lie in RAM.
+    REGISTERS_IN_RAM = error(313);
+    /// More memory entries in a domain than the plan holds.
+    TOO_MANY_BANKS = error(318);
+    /// `host-address` does not have one entry per `reg` entry.
+    HOST_ADDRESS_COUNT = error(321);
+    /// `host-address` and `direct-map` in one node.
+    TWO_PLACEMENTS = error(322);
+
+    /// One CPU in two domains, or twice in one.
+    CPU_TWICE = error(401);
+    /// Not a CPU, or one that is disabled.
+    NOT_A_CPU = error(402);
+    /// No CPU, or more than a domain can have.
+    CPU_COUNT = error(403);
+    /// Two CPUs of one affinity, or an affinity the GIC cannot target.
+    BAD_AFFINITY = error(404);
+    /// A CPU the boot path cannot start.
+    ENABLE_METHOD = error(406);
+    /// CPUs of different kinds in one domain.
+    MIXED_CPUS = error(408);
+    /// No PSCI, or one that an EL2 cannot call.
+    NO_PSCI = warning(412);
+
+    /// An interrupt specifier that cannot be read.
+    BAD_SPECIFIER = error(501);
+    /// An interrupt parent that is no interrupt controller.
+    NOT_A_CONTROLLER = error(502);
+    /// An interrupt number the controller does not have.
+    INTERRUPT_NUMBER = error(503);
+    /// An interrupt line that is the hypervisor's own.
+    HYPERVISOR_LINE = error(504);
+    /// One interrupt line, devices of two domains.
+    SHARED_LINE = error(505);
+    /// A per-CPU interrupt, which no device grant can carry.
+    PER_CPU_INTERRUPT = error(506);
+    /// A trigger the GIC cannot do, or two that disagree.
+    BAD_TRIGGER = error(507);
+    /// An interrupt that goes through a device of somebody else.
+    FOREIGN_CONTROLLER = error(508);
+    /// `interrupt-map` that cannot be read.
+    BAD_INTERRUPT_MAP = error(509);
+    /// `interrupt-map-mask` of the wrong length.
+    BAD_INTERRUPT_MASK = error(510);
+    /// An interrupt controller this version does not drive.
+    GIC_VERSION = error(517);
+    /// Too few redistributors for the CPUs.
+    REDISTRIBUTORS = error(518);
+
+    /// A PCI host bridge without its cells or windows.
+    PCI_BRIDGE = error(601);
+    /// `bus-range` that cannot be, or configuration space smaller than it.
+    BUS_RANGE = error(602);
+    /// A PCI function's I/O BAR demanded where there are no I/O ports.
+    IO_BAR_WITHOUT_PORTS = error(619);
+    /// Two host bridges with one domain number.
+    PCI_DOMAIN_TWICE = error(627);
+    /// `io-ports` where there are no I/O ports.
+    PORTS_WITHOUT_PORTS = error(628);
+    /// A port range that is empty or ends beyond the last port.
+    PORT_RANGE = error(629);
+    /// One I/O port, two owners.
+    PORT_TWICE = error(630);
+
+    /// A device that may master the bus, and no IOMMU in front of it.
+    NO_IOMMU = error(701);
+    /// An IOMMU asked for by a domain.
+    IOMMU_GRANTED = error(713);
+
+    /// One device, two owners.
+    DEVICE_TWICE = error(801);
+    /// A device that is disabled.
+    DEVICE_DISABLED = error(802);
+    /// A device whose supplier is somebody else's.
+    SUPPLIER = error(803);
+    /// A device without its bus, or a bus without one of its devices.
+    BUS_SPLIT = error(804);
+    /// A device that belongs to firmware.
+    FIRMWARE_DEVICE = error(806);
+    /// Something that is no device.
+    NOT_A_DEVICE = error(808);
+    /// A device with power over the whole board, and no explicit grant.
+    BOARD_AUTHORITY = error(809);
+    /// `board-authority` for a device that is not granted or does not need it.
+    NEEDLESS_AUTHORITY = warning(810);
+    /// The medium the board boots from.
+    BOOT_MEDIUM = error(811);
+    /// `reg-ipa` that does not fit the devices it is for.
+    REG_IPA = error(812);
+
+    /// The hypervisor's own UART asked for by a domain.
+    UART_TWICE = error(1001);
+    /// Log and console on one UART.
+    LOG_ON_CONSOLE = error(1003);
+    /// A console the hypervisor has no driver for.
+    NO_CONSOLE = error(1007);
+
+    /// A domain name that is taken.
+    RESERVED_NAME = error(1201);
+    /// A domain name that cannot be a file's or a prefix.
+    BAD_NAME = error(1203);
+    /// A `compatible` that is no layout of this version.
+    UNKNOWN_SCHEMA = error(1204);
+
+    /// More of something than the plan can hold.
+    CAPACITY = error(1301);
+
+    /// Something this architecture does not have.
+    NOT_ON_THIS_ARCHITECTURE = error(1401);
+    /// Something that is planned and not there yet.
+    NOT_SUPPORTED_YET = error(1410);
+    /// A board whose architecture cannot be told.
+    UNKNOWN_ARCHITECTURE = error(1411);
+}
