@@ -48,20 +48,44 @@ codes! {
     /// A node that only means something below the root stands elsewhere.
     NOT_AT_ROOT = error(213);
 
+    /// Two memory regions share physical RAM.
+    RAM_OVERLAP = error(301);
+    /// A memory region overlaps what the hypervisor keeps.
+    RAM_HYPERVISOR = error(302);
+    /// A memory region is not inside the board's RAM.
+    RAM_OUTSIDE = error(303);
+    /// A memory region overlaps a reservation.
+    RAM_RESERVED = error(304);
+    /// Two banks of the board's RAM overlap.
+    BANK_OVERLAP = error(305);
+    /// A memory region or a device's guest address is not aligned to a page.
+    UNALIGNED = error(306);
     /// Two owners in one page of device registers.
     SHARED_PAGE = error(307);
     /// A granted device shares a page with registers nobody may have.
     PAGE_WITH_HYPERVISOR = error(308);
     /// Registers nobody may have.
     FORBIDDEN_DEVICE = error(309);
+    /// Two regions of one domain overlap in its guest address space.
+    IPA_OVERLAP = error(310);
+    /// A guest address is too large or lies in an emulated window.
+    IPA_WINDOW = error(311);
     /// Device registers that lie in RAM.
     REGISTERS_IN_RAM = error(313);
+    /// A memory region that cannot use blocks.
+    SMALL_PAGES = warning(315);
+    /// RAM that no domain uses.
+    RAM_UNUSED = note(316);
     /// More memory entries in a domain than the plan holds.
     TOO_MANY_BANKS = error(318);
     /// `host-address` does not have one entry per `reg` entry.
     HOST_ADDRESS_COUNT = error(321);
     /// `host-address` and `direct-map` in one node.
     TWO_PLACEMENTS = error(322);
+    /// There is not enough free RAM.
+    OUT_OF_RAM = error(323);
+    /// The image finds no room at the planned address.
+    NO_ROOM_FOR_IMAGE = error(324);
 
     /// One CPU in two domains, or twice in one.
     CPU_TWICE = error(401);
@@ -151,6 +175,37 @@ codes! {
     /// A console the hypervisor has no driver for.
     NO_CONSOLE = error(1007);
 
+    /// A guest image that is not there.
+    IMAGE_MISSING = error(1101);
+    /// A payload outside its domain's RAM, or over another one.
+    PAYLOAD_PLACE = error(1102);
+    /// An entry point that is not in loaded code.
+    ENTRY = error(1103);
+    /// An arm64 Image that breaks the rules of its header.
+    ARM64_IMAGE = error(1104);
+    /// A device tree at an address guests cannot use.
+    DTB_PLACE = error(1105);
+    /// An initial RAM disk outside its domain's RAM.
+    INITRD_PLACE = error(1106);
+    /// Boot arguments longer than Linux reads.
+    BOOTARGS_LONG = warning(1111);
+    /// A guest image without a byte.
+    IMAGE_EMPTY = error(1113);
+    /// An ELF file for another machine.
+    ELF_MACHINE = error(1114);
+    /// A damaged ELF file.
+    ELF_DAMAGED = error(1115);
+    /// An ELF file without anything to load.
+    ELF_NO_SEGMENTS = error(1116);
+    /// A compressed kernel.
+    COMPRESSED = error(1117);
+    /// `load` with a kernel that says its own address.
+    LOAD_WITH_ELF = error(1118);
+    /// A given device tree that is none.
+    DTB_DAMAGED = error(1119);
+    /// A guest image larger than the memory region it starts in.
+    IMAGE_TOO_LARGE = error(1120);
+
     /// A domain name that is taken.
     RESERVED_NAME = error(1201);
     /// A domain name that cannot be a file's or a prefix.
@@ -160,6 +215,13 @@ codes! {
 
     /// More of something than the plan can hold.
     CAPACITY = error(1301);
+
+    /// No interrupt is left for a virtual console.
+    NO_FREE_SPI = error(1305);
+    /// The plan's records are larger than the hypervisor reads.
+    RECORDS = error(1306);
+    /// The compiler's own output did not pass the verifier.
+    INTERNAL = error(1399);
 
     /// Something this architecture does not have.
     NOT_ON_THIS_ARCHITECTURE = error(1401);

@@ -8,4 +8,10 @@
 pub mod arch;
 pub mod catalog;
 pub mod codes;
+pub mod compile;
+mod lent;
 pub mod model;
+mod resolve;
+
+pub use lent::{Full, Lent};
+pub use resolve::{Carried, Payload, Piece, Range};
