@@ -34,6 +34,13 @@ pub(crate) fn main(args: &Args) -> Done {
     Ok(0)
 }
 
+/// The hypervisor's package.
+pub(crate) const HYPERVISOR: &str = "cofferdam-hyp-min";
+/// The unikernel's package, whose examples are guests.
+pub(crate) const UNIKERNEL: &str = "cofferdam-unikernel";
+/// The boot tests' guests.
+pub(crate) const ATTACKERS: &str = "cofferdam-attackers";
+
 /// What of a package is built.
 #[derive(Clone, Debug)]
 pub(crate) enum Item {
@@ -56,6 +63,9 @@ pub(crate) fn build(package: &str, item: &Item) -> Result<Vec<PathBuf>, Trouble>
     let core = setup::core_library()?;
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(repo::root()).arg("build").args(["--release", "--quiet", "--package", package]);
+    if package != HYPERVISOR {
+        cargo.args(["--features", "guest"]);
+    }
     match item {
         Item::Bins => cargo.arg("--bins"),
         Item::Bin(name) => cargo.args(["--bin", name]),

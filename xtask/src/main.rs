@@ -4,6 +4,7 @@
 //! over.
 
 mod cross;
+mod decode;
 mod elf;
 mod exec;
 mod repo;
@@ -24,12 +25,14 @@ struct Cli {
 enum Command {
     Setup(setup::Args),
     Cross(cross::Args),
+    Decode(decode::Args),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Setup(args) => setup::main(&args),
         Command::Cross(args) => cross::main(&args),
+        Command::Decode(args) => decode::main(&args),
     };
     match done {
         Ok(code) => ExitCode::from(code),
