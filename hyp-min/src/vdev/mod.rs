@@ -5,6 +5,8 @@
 
 pub mod console;
 pub mod dist;
+#[cfg(test)]
+mod fake;
 pub mod idreg;
 pub mod psci;
 pub mod redist;
