@@ -5,10 +5,13 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod arch;
 pub mod catalog;
+pub mod cells;
 pub mod codes;
 pub mod compile;
+pub mod interrupts;
 mod lent;
 pub mod model;
 mod resolve;
