@@ -4,7 +4,8 @@
 //! an interrupt means to a domain is decided elsewhere.
 
 use crate::cells::{MAX_ENTRY, count, span_of, target};
-use cofferdam_dts::{Cell, Node, Property, Span};
+use crate::codes;
+use cofferdam_dts::{Arg, Cell, Diagnostic, Diagnostics, Node, Property, Span};
 use cofferdam_plan::IntId;
 use heapless::Vec;
 
@@ -98,6 +99,35 @@ fn parent<'a>(node: Node<'a>, interrupts: Property<'a>) -> Result<Node<'a>, Unre
             return Ok(at);
         }
     }
+}
+
+/// Says why the interrupts of `node` cannot be read.
+pub fn report<'a>(node: Node<'a>, why: Unread<'a>, diagnostics: &mut Diagnostics<'_, 'a>) {
+    let diagnostic = match why {
+        Unread::NoParent(span) => {
+            let message = "{0} has interrupts, but nothing says which controller they go to";
+            let d = Diagnostic::new(codes::BAD_SPECIFIER, span, message).args(&[Arg::Node(node)]);
+            d.help("give it, or a node above it, interrupt-parent = <&gic>;")
+        }
+        Unread::NotAController(span, controller) => {
+            let message = "the interrupts of {0} go to {1}, which is no interrupt controller";
+            let d = Diagnostic::new(codes::NOT_A_CONTROLLER, span, message);
+            let d = d.args(&[Arg::Node(node), Arg::Node(controller)]).also(controller.span(), "{1} is here");
+            d.help("an interrupt controller has interrupt-controller; and #interrupt-cells, 1 to 16")
+        }
+        Unread::Length(span, controller) => {
+            let message = "the interrupts of {0} are not whole specifiers: {1} wants {2} cells for each";
+            let d = Diagnostic::new(codes::BAD_SPECIFIER, span, message);
+            let cells = count(controller, "#interrupt-cells", 0) as u64;
+            let d = d.args(&[Arg::Node(node), Arg::Node(controller), Arg::Number(cells)]);
+            d.help("for a GICv3: type (0 SPI, 1 PPI), number, trigger (1 rising edge, 4 level high)")
+        }
+        Unread::TooMany(span) => {
+            let d = Diagnostic::new(codes::CAPACITY, span, "{0} has more than {1} interrupts");
+            d.args(&[Arg::Node(node), Arg::Number(MAX_INTERRUPTS as u64)])
+        }
+    };
+    diagnostics.push(diagnostic);
 }
 
 /// What a specifier says to a root interrupt controller.

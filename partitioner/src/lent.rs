@@ -15,6 +15,16 @@ pub enum Lent {
     Scratch,
     /// [`crate::compile::Memory::bytes`].
     Bytes,
+    /// [`crate::front::Memory::devices`].
+    Devices,
+    /// [`crate::front::Memory::regions`].
+    Regions,
+    /// [`crate::front::Memory::interrupts`].
+    Interrupts,
+    /// [`crate::front::Memory::ports`].
+    Ports,
+    /// [`crate::front::Memory::sort`].
+    Sort,
 }
 
 /// A lent slice was too short.
@@ -28,7 +38,7 @@ pub(crate) struct List<'m, T> {
     what: Lent,
 }
 
-impl<'m, T: Copy> List<'m, T> {
+impl<'m, T> List<'m, T> {
     /// An empty list in `slots`.
     pub(crate) fn new(slots: &'m mut [T], what: Lent) -> Self {
         Self { slots, len: 0, what }

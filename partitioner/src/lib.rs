@@ -7,10 +7,12 @@
 
 pub mod address;
 pub mod arch;
+pub mod board;
 pub mod catalog;
 pub mod cells;
 pub mod codes;
 pub mod compile;
+pub mod devices;
 pub mod interrupts;
 mod lent;
 pub mod model;

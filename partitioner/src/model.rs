@@ -199,12 +199,12 @@ pub enum Placement {
     Direct(Span),
 }
 
-/// A device passed through.
-#[derive(Clone)]
+/// A device passed through, with everything enabled below it.
+#[derive(Clone, Default)]
 pub struct DeviceGrant<'a> {
     /// Index of its domain.
     pub domain: usize,
-    /// Its node in the board.
+    /// Its node in the board; a bus stands for itself and its children.
     pub node: Node<'a>,
     /// The `access` cell that asked for it (or for its bus).
     pub span: Span,
@@ -215,7 +215,7 @@ pub struct DeviceGrant<'a> {
 }
 
 /// One register range of a granted device, as the board's `reg` gives it (not widened to pages).
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct DeviceRegion {
     /// Where the registers are.
     pub pa: PaRegion,
@@ -226,7 +226,7 @@ pub struct DeviceRegion {
 }
 
 /// One interrupt of a granted device.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct DeviceInterrupt {
     /// The interrupt, an SPI.
     pub intid: IntId,
@@ -237,8 +237,10 @@ pub struct DeviceInterrupt {
 }
 
 /// A range of I/O ports granted.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct PortGrant {
+    /// Index of its domain.
+    pub domain: usize,
     /// First port.
     pub first: u16,
     /// Last port.

@@ -90,8 +90,8 @@ pub struct LabelData<'a> {
     pub(crate) span: Span,
 }
 
-/// A merged tree.
-#[derive(Clone, Copy)]
+/// A merged tree. The default one is a placeholder without even a root.
+#[derive(Clone, Copy, Default)]
 pub struct Tree<'a> {
     pub(crate) nodes: &'a [NodeData<'a>],
     pub(crate) properties: &'a [PropertyData<'a>],
@@ -101,8 +101,8 @@ pub struct Tree<'a> {
     pub(crate) reservations: &'a [(u64, u64, Span)],
 }
 
-/// A node of a [`Tree`].
-#[derive(Clone, Copy)]
+/// A node of a [`Tree`]. The default one is a placeholder for lent slices and must not be asked anything.
+#[derive(Clone, Copy, Default)]
 pub struct Node<'a> {
     tree: Tree<'a>,
     id: u32,

@@ -3,7 +3,6 @@
 //! Order: address spaces → interrupts → guest images → payload places → physical placement. Every step reports all it
 //! finds; a later step runs only on what an earlier one could decide.
 
-
 use crate::model::MAX_MEMORY;
 use cofferdam_dts::{NodeId, Span};
 use cofferdam_plan::IntId;
