@@ -1,22 +1,109 @@
 //! The distributor as a guest with direct delivery sees it: its own SPIs, everything else as if not implemented.
+//!
+//! Several domains share the physical one, on other CPUs, at the same time. So nothing is read, changed and written back:
+//! bits go through the write-one registers, priorities through bytes, and what packs several owners into one word and has
+//! neither (trigger, group) is baked by the compiler and ignores writes. No lock, no wait (RWP is never polled).
+//!
+//! References are to IHI 0069 (GICv3 and GICv4 architecture).
 
 use super::{Access, Frame, Outcome, View};
-use core::sync::atomic::AtomicU32;
+use cofferdam_plan::Mpidr;
+use cofferdam_plan::limits::INTID_WORDS;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// Bytes of the frame (IHI 0069, 12.8).
+/// Bytes of the frame (12.8).
 pub const FRAME_SIZE: u32 = 0x1_0000;
 
+/// What a register does with a guest's access. A location that is no register reads as zero and ignores writes; a register
+/// in a size or alignment it does not have aborts (12.1.3 leaves the choice).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// CTLR, TYPER, IIDR; nothing else (SETSPI and CLRSPI are message-based: an SPI nobody could be asked for).
+    Head,
+    /// IGROUPR: own bits read as Group 1.
+    Group,
+    /// A set or clear register: own bits only, to the hardware.
+    Bits,
+    /// ISENABLER and ICENABLER: the same while the distributor is on, kept for later while it is off.
+    Enable,
+    /// IPRIORITYR: own bytes, kept in the lower half.
+    Priority,
+    /// ICFGR: own fields, from the plan.
+    Config,
+    /// Not there for a guest: ITARGETSR, IGRPMODR, NSACR, SGIR, CPENDSGIR, SPENDSGIR, INMIR, all extended SPIs.
+    Absent,
+}
+
+/// Policy per 128 bytes below [`BLOCKS_END`] (table 12-25). Above lie IROUTER and the identification registers.
+const POLICY: [Kind; 32] = {
+    let mut policy = [Kind::Absent; 32];
+    policy[0x000 >> 7] = Kind::Head;
+    policy[0x080 >> 7] = Kind::Group;
+    policy[ISENABLER >> 7] = Kind::Enable;
+    policy[ICENABLER >> 7] = Kind::Enable;
+    policy[0x200 >> 7] = Kind::Bits; // ISPENDR
+    policy[0x280 >> 7] = Kind::Bits; // ICPENDR
+    policy[0x300 >> 7] = Kind::Bits; // ISACTIVER
+    policy[0x380 >> 7] = Kind::Bits; // ICACTIVER
+    let mut block = IPRIORITYR >> 7;
+    while block < 0x800 >> 7 {
+        policy[block] = Kind::Priority;
+        block += 1;
+    }
+    policy[ICFGR >> 7] = Kind::Config;
+    policy[(ICFGR >> 7) + 1] = Kind::Config;
+    policy
+};
+const BLOCKS_END: u32 = 0x1000;
+const ISENABLER: usize = 0x100;
+const ICENABLER: usize = 0x180;
+const IPRIORITYR: usize = 0x400;
+const ICFGR: usize = 0xC00;
+const IROUTER: u32 = 0x6000;
+const IROUTER_END: u32 = 0x8000;
+
+const CTLR: u32 = 0x0;
+const TYPER: u32 = 0x4;
+const IIDR: u32 = 0x8;
+/// GICD_CTLR, Non-secure view (12.9.4): ARE_NS, always set.
+const ARE_NS: u32 = 1 << 4;
+/// GICD_CTLR.EnableGrp1A.
+const ENABLE_GRP1A: u32 = 1 << 1;
+/// GICD_IIDR and GICR_IIDR: implementer Arm, product, variant and revision 0.
+pub(super) const IIDR_VALUE: u64 = 0x43B;
+/// GICD_IROUTER.Interrupt_Routing_Mode: any participating CPU.
+const IRM: u64 = 1 << 31;
+
+/// The SPIs of each word: INTIDs 0 to 31 belong to the redistributors, 1020 to 1023 are special (2.2).
+const SPIS: [u32; INTID_WORDS] = {
+    let mut spis = [u32::MAX; INTID_WORDS];
+    spis[0] = 0;
+    spis[INTID_WORDS - 1] = 0x0FFF_FFFF;
+    spis
+};
+
 /// What of a domain's virtual distributor is not in the hardware. All zeroes is the reset state.
+///
+/// vCPUs of the domain use it at the same time without a lock: each access is one atomic load or store. A guest whose
+/// vCPUs race on GICD_CTLR may find an SPI of its own enabled that it meant to disable, and nothing else.
 #[derive(Debug)]
 pub struct State {
     /// GICD_CTLR.EnableGrp1A.
-    pub enabled: AtomicU32,
+    enabled: AtomicU32,
+    /// Enable bits the guest wants while the distributor is off; stale while it is on.
+    wanted: [AtomicU32; INTID_WORDS],
 }
 
 impl State {
     /// The reset state.
     pub const fn new() -> Self {
-        Self { enabled: AtomicU32::new(0) }
+        Self { enabled: AtomicU32::new(0), wanted: [const { AtomicU32::new(0) }; INTID_WORDS] }
+    }
+
+    /// Whether the guest has its distributor on.
+    #[inline]
+    pub fn is_enabled(&self) -> bool {
+        self.enabled.load(Relaxed) != 0
     }
 }
 
@@ -26,9 +113,459 @@ impl Default for State {
     }
 }
 
+/// Own SPIs of word `word & 31`.
+#[inline(always)]
+fn own(view: &View<'_>, word: usize) -> u32 {
+    view.domain.owned[word & (INTID_WORDS - 1)] & SPIS[word & (INTID_WORDS - 1)]
+}
+
 /// Decides and does one access. `frame` is the physical distributor.
 #[inline]
 pub fn access<F: Frame>(view: &View<'_>, frame: &F, access: Access) -> Outcome {
-    let _ = (view, frame, access);
+    let Access { offset, size, write } = access;
+    if offset >= BLOCKS_END {
+        return high(view, frame, access);
+    }
+    let kind = POLICY[(offset >> 7) as usize & 31];
+    if kind == Kind::Priority {
+        return priority(view, frame, access);
+    }
+    if size != 4 || offset & 3 != 0 {
+        return if kind == Kind::Absent { Outcome::Handled(0) } else { Outcome::Abort };
+    }
+    let word = (offset >> 2) as usize & 31;
+    match kind {
+        Kind::Enable if !view.dist.is_enabled() => Outcome::Handled(wanted(view, offset, word, write)),
+        Kind::Enable | Kind::Bits => bits(frame, offset, own(view, word), write),
+        Kind::Head => match (offset, write) {
+            (TYPER, None) => Outcome::Handled(u64::from(view.plan.header.gicd_typer)),
+            (CTLR, None) => Outcome::Handled(u64::from(ARE_NS | view.dist.enabled.load(Relaxed))),
+            (CTLR, Some(value)) => {
+                switch(view, frame, value as u32 & ENABLE_GRP1A);
+                Outcome::Handled(0)
+            }
+            (IIDR, None) => Outcome::Handled(IIDR_VALUE),
+            _ => Outcome::Handled(0),
+        },
+        Kind::Group => Outcome::Handled(u64::from(own(view, word))),
+        Kind::Config => Outcome::Handled(config(view, offset)),
+        Kind::Priority | Kind::Absent => Outcome::Handled(0),
+    }
+}
+
+/// A write-one register at `offset`: only the bits in `own` reach the hardware, only they are read.
+#[inline(always)]
+pub(super) fn bits<F: Frame>(frame: &F, offset: u32, own: u32, write: Option<u64>) -> Outcome {
+    match write {
+        Some(value) => {
+            let value = value & u64::from(own);
+            if value != 0 {
+                frame.write(offset, 4, value);
+            }
+            Outcome::Handled(0)
+        }
+        None if own == 0 => Outcome::Handled(0),
+        None => Outcome::Handled(frame.read(offset, 4) & u64::from(own)),
+    }
+}
+
+/// ISENABLER and ICENABLER while the distributor is off.
+#[cold]
+fn wanted(view: &View<'_>, offset: u32, word: usize, write: Option<u64>) -> u64 {
+    let state = &view.dist.wanted[word & (INTID_WORDS - 1)];
+    let now = state.load(Relaxed);
+    match write {
+        None => return u64::from(now),
+        Some(value) if offset < ICENABLER as u32 => state.store(now | value as u32 & own(view, word), Relaxed),
+        Some(value) => state.store(now & !(value as u32), Relaxed),
+    }
+    0
+}
+
+/// A write of GICD_CTLR.EnableGrp1A. The physical one belongs to everybody, so an off distributor is one whose SPIs are
+/// all disabled. SGIs and PPIs go on: their enables are the vCPU's own affair (ICC_IGRPEN1, GICR_ICENABLER0).
+fn switch<F: Frame>(view: &View<'_>, frame: &F, enable: u32) {
+    if enable == view.dist.enabled.load(Relaxed) {
+        return;
+    }
+    if enable != 0 {
+        view.dist.enabled.store(enable, Relaxed);
+    }
+    let words = (view.plan.header.gicd_words as usize).min(INTID_WORDS);
+    for (word, wanted) in view.dist.wanted.iter().enumerate().take(words).skip(1) {
+        let (own, at) = (own(view, word), 4 * word as u32);
+        if own == 0 {
+            continue;
+        }
+        if enable != 0 {
+            bits(frame, ISENABLER as u32 + at, own, Some(u64::from(wanted.load(Relaxed))));
+        } else {
+            let on = frame.read(ISENABLER as u32 + at, 4) as u32 & own;
+            wanted.store(on, Relaxed);
+            bits(frame, ICENABLER as u32 + at, own, Some(u64::from(on)));
+        }
+    }
+    if enable == 0 {
+        view.dist.enabled.store(0, Relaxed);
+    }
+}
+
+/// The trigger types of 16 INTIDs, as the compiler baked them.
+fn config(view: &View<'_>, offset: u32) -> u64 {
+    let register = (offset as usize - ICFGR) / 4;
+    let baked = register.checked_sub(2).and_then(|i| view.plan.icfgr.get(i)).copied().unwrap_or(0);
+    let half = own(view, register / 2) >> (register % 2 * 16);
+    u64::from(baked & fields(half as u16))
+}
+
+/// Two bits for each bit of `own`, as GICD_ICFGR packs them.
+pub(super) const fn fields(own: u16) -> u32 {
+    let mut x = own as u32;
+    x = (x | x << 8) & 0x00FF_00FF;
+    x = (x | x << 4) & 0x0F0F_0F0F;
+    x = (x | x << 2) & 0x3333_3333;
+    x = (x | x << 1) & 0x5555_5555;
+    x * 3
+}
+
+fn priority<F: Frame>(view: &View<'_>, frame: &F, access: Access) -> Outcome {
+    let first = access.offset as usize - IPRIORITYR;
+    priorities(frame, access, own(view, first / 32) >> (first % 32))
+}
+
+/// IPRIORITYR by byte or word: `own` has the bit of the INTID at `access.offset` in bit 0, the following ones above.
+///
+/// A guest's priority p is kept as 0x80 | p >> 1, so that none reaches EL2's (0), and reads back as p without its lowest
+/// bit. Hardware that was reset to 0x80 reads 0.
+pub(super) fn priorities<F: Frame>(frame: &F, access: Access, own: u32) -> Outcome {
+    let Access { offset, size, write } = access;
+    let bytes: u32 = match size {
+        1 => own & 1,
+        4 if offset % 4 == 0 => own & 0xF,
+        _ => return Outcome::Abort,
+    };
+    // One 0xFF for each byte that is the guest's.
+    let mask =
+        (bytes & 1) * 0xFF | (bytes >> 1 & 1) * 0xFF00 | (bytes >> 2 & 1) * 0xFF_0000 | (bytes >> 3) * 0xFF00_0000;
+    if mask == 0 {
+        return Outcome::Handled(0);
+    }
+    let Some(value) = write else {
+        let value = frame.read(offset, size) as u32 & mask;
+        return Outcome::Handled(u64::from((value & 0x7F7F_7F7F) << 1));
+    };
+    let value = (value as u32 >> 1 & 0x7F7F_7F7F | 0x8080_8080) & mask;
+    if mask == u32::MAX || size == 1 {
+        frame.write(offset, size, u64::from(value));
+    } else {
+        for byte in 0..4 {
+            if bytes >> byte & 1 != 0 {
+                frame.write(offset + byte, 1, u64::from(value >> (byte * 8) & 0xFF));
+            }
+        }
+    }
     Outcome::Handled(0)
+}
+
+/// IROUTER and the identification registers.
+fn high<F: Frame>(view: &View<'_>, frame: &F, access: Access) -> Outcome {
+    match access.offset {
+        IROUTER..IROUTER_END => route(view, frame, access),
+        IDENTIFICATION.. => identification(access, 0x92),
+        _ => Outcome::Handled(0),
+    }
+}
+
+/// GICD_IROUTER (12.9.22), 64 bits or halves. A guest names a vCPU (Aff0 = number); the hardware holds its CPU. Writes with
+/// IRM or an affinity that is not one of its vCPUs are ignored. The upper half, Aff3, is always zero for a guest: it can
+/// be written alone without changing anything, and the lower half alone says everything.
+fn route<F: Frame>(view: &View<'_>, frame: &F, access: Access) -> Outcome {
+    let Access { offset, size, write } = access;
+    if !(size == 8 && offset & 7 == 0 || size == 4 && offset & 3 == 0) {
+        return Outcome::Abort;
+    }
+    let intid = (offset - IROUTER) / 8;
+    let upper = offset & 4 != 0;
+    let register = offset & !7;
+    if own(view, intid as usize / 32) >> (intid % 32) & 1 == 0 || upper {
+        return Outcome::Handled(0);
+    }
+    match write {
+        Some(vcpu) => {
+            if let Some(cpu) = usize::try_from(vcpu).ok().and_then(|vcpu| view.mpidr(vcpu)) {
+                frame.write(register, 8, cpu.0);
+            }
+            Outcome::Handled(0)
+        }
+        None => {
+            let raw = frame.read(register, 8);
+            let vcpu = if raw & IRM == 0 { view.vcpu(Mpidr::from_raw(raw)) } else { None };
+            Outcome::Handled(vcpu.unwrap_or(0) as u64)
+        }
+    }
+}
+
+/// Start of the identification registers of every GICv3 frame (12.1.4).
+pub(super) const IDENTIFICATION: u32 = 0xFFD0;
+
+/// PIDR4 to PIDR7, PIDR0 to PIDR3, CIDR0 to CIDR3 of an Arm GICv3; `part` is PIDR0. `access.offset` counts from the frame.
+pub(super) fn identification(access: Access, part: u8) -> Outcome {
+    if access.size != 4 || access.offset & 3 != 0 {
+        return Outcome::Abort;
+    }
+    let value = match access.offset {
+        0xFFD0 => 0x44,
+        0xFFE0 => part,
+        0xFFE4 => 0xB4,
+        0xFFE8 => 0x3B, // PIDR2: ArchRev 3, JEDEC, Arm
+        0xFFF0 => 0x0D,
+        0xFFF4 => 0xF0,
+        0xFFF8 => 0x05,
+        0xFFFC => 0xB1,
+        _ => 0,
+    };
+    Outcome::Handled(if access.write.is_some() { 0 } else { u64::from(value) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::{self, Memory, Random};
+    use super::*;
+    use cofferdam_plan::IntId;
+
+    const MPIDRS: &[&[u64]] = &[&[0x0, 0x100, 0x1_0000_0001], &[0x2, 0x3]];
+
+    /// Runs `run` as domain 0 of two. INTID n is domain 0's where n % 3 = 0.
+    fn domain0(enabled: bool, run: impl FnOnce(&View<'_>, &Memory)) {
+        let state = State::new();
+        state.enabled.store(if enabled { ENABLE_GRP1A } else { 0 }, Relaxed);
+        fake::board(MPIDRS).view(0, &state, |view| run(view, &Memory::new(FRAME_SIZE as usize, 0)));
+    }
+
+    fn read(view: &View<'_>, memory: &Memory, offset: u32, size: u8) -> Outcome {
+        access(view, &memory, Access { offset, size, write: None })
+    }
+
+    fn write(view: &View<'_>, memory: &Memory, offset: u32, size: u8, value: u64) -> Vec<(u32, u8, u64)> {
+        memory.writes();
+        access(view, &memory, Access { offset, size, write: Some(value) });
+        memory.writes()
+    }
+
+    #[test]
+    fn constants() {
+        domain0(false, |v, m| {
+            assert_eq!(read(v, m, 0x4, 4), Outcome::Handled(0x0378_0008));
+            assert_eq!(read(v, m, 0x8, 4), Outcome::Handled(0x43B));
+            assert_eq!(read(v, m, 0xFFE8, 4), Outcome::Handled(0x3B));
+            assert_eq!(read(v, m, 0xFFE9, 4), Outcome::Abort);
+            for reserved in
+                [0xC, 0x10, 0x40, 0x48, 0x50, 0x58, 0xF00, 0xF10, 0xF20, 0xF80, 0x1200, 0x3000, 0x8000, 0xC000]
+            {
+                assert_eq!(read(v, m, reserved, 4), Outcome::Handled(0), "{reserved:#x}");
+                assert_eq!(write(v, m, reserved, 4, u64::MAX >> 32), [], "{reserved:#x}");
+            }
+            assert_eq!(m.seen.borrow().len(), 0, "nothing of this comes from the hardware");
+        });
+    }
+
+    #[test]
+    fn write_one_registers_forward_own_bits() {
+        domain0(true, |v, m| {
+            let own = u64::from(v.domain.owned[3]);
+            for base in [0x100, 0x180, 0x200, 0x280, 0x300, 0x380] {
+                assert_eq!(write(v, m, base + 12, 4, 0xFFFF_FFFF), [(base + 12, 4, own)]);
+                assert_eq!(write(v, m, base + 12, 4, !own & 0xFFFF_FFFF), [], "foreign bits alone do nothing");
+                assert_eq!(write(v, m, base, 4, 0xFFFF_FFFF), [], "word 0 is not the distributor's");
+                m.set(base + 12, 4, 0xFFFF_FFFF);
+                assert_eq!(read(v, m, base + 12, 4), Outcome::Handled(own));
+                assert_eq!(read(v, m, base, 4), Outcome::Handled(0));
+                for (offset, size) in [(base + 12, 1), (base + 12, 2), (base + 8, 8), (base + 13, 4), (base + 14, 2)] {
+                    assert_eq!(read(v, m, offset, size), Outcome::Abort);
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn groups_are_fixed() {
+        domain0(true, |v, m| {
+            assert_eq!(read(v, m, 0x84, 4), Outcome::Handled(u64::from(v.domain.owned[1])));
+            assert_eq!(write(v, m, 0x84, 4, 0), []);
+            assert_eq!(write(v, m, 0xD04, 4, 0xFFFF_FFFF), []);
+        });
+    }
+
+    #[test]
+    fn priorities_stay_in_the_lower_half() {
+        domain0(true, |v, m| {
+            for p in 0..=255u64 {
+                assert_eq!(write(v, m, 0x400 + 33, 1, p), [(0x421, 1, 0x80 | p >> 1)]);
+                assert_eq!(read(v, m, 0x400 + 33, 1), Outcome::Handled(p & 0xFE));
+            }
+            // INTIDs 32 to 35: 33 is ours, one byte in four.
+            m.set(0x420, 4, 0);
+            assert_eq!(write(v, m, 0x420, 4, 0x4433_2211), [(0x421, 1, 0x91)]);
+            assert_eq!(read(v, m, 0x420, 4), Outcome::Handled(0x2200));
+            m.set(0x420, 4, 0xFFFF_FFFF);
+            assert_eq!(read(v, m, 0x420, 4), Outcome::Handled(0xFE00), "foreign bytes read as zero");
+            m.set(0x421, 1, 0x80);
+            assert_eq!(read(v, m, 0x421, 1), Outcome::Handled(0), "reset");
+            assert_eq!(write(v, m, 0x422, 1, 0), []);
+            assert_eq!(write(v, m, 0x41B, 1, 0), [], "INTID 27 is the redistributor's");
+            assert_eq!(read(v, m, 0x421, 2), Outcome::Abort);
+            assert_eq!(read(v, m, 0x420, 8), Outcome::Abort);
+        });
+    }
+
+    #[test]
+    fn a_word_of_own_priorities_is_one_write() {
+        let mut board = fake::board(MPIDRS);
+        board.domains[0].owned[2] = 0xF0;
+        board.view(0, &State::new(), |v| {
+            let m = Memory::new(FRAME_SIZE as usize, 0);
+            assert_eq!(write(v, &m, 0x444, 4, 0xFF80_4000), [(0x444, 4, 0xFFC0_A080)]);
+            assert_eq!(read(v, &m, 0x444, 4), Outcome::Handled(0xFE80_4000));
+        });
+    }
+
+    #[test]
+    fn triggers_come_from_the_plan() {
+        domain0(true, |v, m| {
+            for register in 0..64 {
+                let mut expected = 0;
+                for intid in register * 16..register * 16 + 16 {
+                    if intid >= 32 && v.domain.owns(IntId(intid)) {
+                        expected |= v.plan.icfgr[register as usize - 2] & 3 << (intid % 16 * 2);
+                    }
+                }
+                assert_eq!(read(v, m, 0xC00 + register * 4, 4), Outcome::Handled(u64::from(expected)));
+                assert_eq!(write(v, m, 0xC00 + register * 4, 4, 0xFFFF_FFFF), []);
+            }
+            assert_eq!(fields(0b1000_0000_0000_0101), 0xC000_0033);
+        });
+    }
+
+    #[test]
+    fn routes_are_translated_both_ways() {
+        domain0(true, |v, m| {
+            let at = 0x6000 + 33 * 8;
+            assert_eq!(read(v, m, at, 8), Outcome::Handled(0), "reset route: vCPU 0");
+            assert_eq!(write(v, m, at, 8, 2), [(at, 8, 0x1_0000_0001)]);
+            assert_eq!(read(v, m, at, 8), Outcome::Handled(2));
+            assert_eq!((read(v, m, at, 4), read(v, m, at + 4, 4)), (Outcome::Handled(2), Outcome::Handled(0)));
+            assert_eq!(write(v, m, at, 4, 1), [(at, 8, 0x100)]);
+            assert_eq!(write(v, m, at + 4, 4, 0), [], "Aff3 is zero already");
+            assert_eq!(write(v, m, at + 4, 4, 1), []);
+            for refused in [3, 1 << 31, 1 << 31 | 1, 0x100, 0x1_0000_0001, 1 << 40, u64::MAX] {
+                assert_eq!(write(v, m, at, 8, refused), [], "{refused:#x}");
+            }
+            assert_eq!(write(v, m, at + 8, 8, 1), [], "INTID 34 is foreign");
+            m.set(at + 8, 8, 0x3);
+            assert_eq!(read(v, m, at + 8, 8), Outcome::Handled(0));
+            assert_eq!(write(v, m, 0x6000 + 27 * 8, 8, 1), [], "PPIs have no route");
+            for (offset, size) in [(at + 4, 8), (at + 1, 4), (at, 1), (at, 2)] {
+                assert_eq!(read(v, m, offset, size), Outcome::Abort);
+            }
+        });
+    }
+
+    #[test]
+    fn an_off_distributor_keeps_the_enables_for_later() {
+        domain0(false, |v, m| {
+            let own = u64::from(v.domain.owned[1]);
+            assert_eq!(read(v, m, 0, 4), Outcome::Handled(0x10), "reset");
+            assert_eq!(write(v, m, 0x104, 4, 0xFFFF_FFFF), [], "off: nothing is enabled");
+            assert_eq!(read(v, m, 0x104, 4), Outcome::Handled(own), "but remembered");
+            assert_eq!(write(v, m, 0x184, 4, 1 << 1), []);
+            let kept = own & !2;
+            assert_eq!(read(v, m, 0x184, 4), Outcome::Handled(kept));
+            assert_eq!(write(v, m, 0, 4, 1), [], "EnableGrp1 means nothing with ARE");
+            assert_eq!(write(v, m, 0, 4, 0x13), [(0x104, 4, kept)]);
+            assert_eq!(read(v, m, 0, 4), Outcome::Handled(0x12));
+            assert_eq!(write(v, m, 0, 4, 0x12), [], "on twice is on");
+            // The hardware's word holds foreign enables too.
+            m.set(0x104, 4, 0xFFFF_FFFF);
+            assert_eq!(write(v, m, 0, 4, 0), [(0x184, 4, own)]);
+            assert_eq!(read(v, m, 0x104, 4), Outcome::Handled(own));
+            assert_eq!(read(v, m, 0, 4), Outcome::Handled(0x10));
+        });
+    }
+
+    /// Holds one hardware write against what the domain owns, independently of the code above.
+    fn check_write(view: &View<'_>, (offset, size, value): (u32, u8, u64)) {
+        let owns = |intid: u32| (32..1020).contains(&intid) && view.domain.owns(IntId(intid));
+        match (offset, size) {
+            (0x100..0x400, 4) => {
+                for bit in (0..32).filter(|bit| value >> bit & 1 != 0) {
+                    assert!(owns((offset & 0x7F) * 8 + bit), "{offset:#x} = {value:#x}");
+                }
+            }
+            (0x400..0x7FC, 1 | 4) => {
+                for byte in 0..u32::from(size) {
+                    assert!(owns(offset - 0x400 + byte), "{offset:#x} by {size}");
+                    assert!(value >> (byte * 8) & 0x80 != 0, "priority {value:#x} reaches EL2's half");
+                }
+            }
+            (0x6000..0x8000, 8) => {
+                assert!(owns((offset - 0x6000) / 8));
+                assert!(view.vcpu(Mpidr(value)).is_some(), "route {value:#x}");
+            }
+            _ => panic!("{offset:#x} by {size} is never written"),
+        }
+    }
+
+    #[test]
+    fn no_access_touches_what_is_not_owned() {
+        let board = fake::board(MPIDRS);
+        let values = [0, 1, 2, 0x80, 0x8000_0000, 0xFFFF_FFFF, 1 << 32, u64::MAX, 0x0123_4567_89AB_CDEF];
+        for domain in 0..2 {
+            let state = State::new();
+            board.view(domain, &state, |view| {
+                let memory = Memory::new(FRAME_SIZE as usize, 0xFF);
+                for offset in 0..FRAME_SIZE {
+                    for size in [1u8, 2, 4, 8] {
+                        for value in values {
+                            let value = if size == 8 { value } else { value & ((1 << (size * 8)) - 1) };
+                            access(view, &&memory, Access { offset, size, write: Some(value) });
+                            memory.writes().into_iter().for_each(|write| check_write(view, write));
+                        }
+                    }
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn no_read_shows_what_is_not_owned() {
+        // Two frames that differ in everything that is not owned must read the same.
+        let board = fake::board(MPIDRS);
+        board.view(0, &State::new(), |view| {
+            view.dist.enabled.store(ENABLE_GRP1A, Relaxed);
+            let mut random = Random::new(1);
+            let (left, right) = (Memory::new(FRAME_SIZE as usize, 0), Memory::new(FRAME_SIZE as usize, 0));
+            for offset in 0..FRAME_SIZE {
+                left.set(offset, 1, random.next() & 0xFF);
+                right.set(offset, 1, random.next() & 0xFF);
+            }
+            for intid in (32..1020).filter(|i| view.domain.owns(IntId(*i))) {
+                for base in [0x100, 0x180, 0x200, 0x280, 0x300, 0x380] {
+                    let (at, bit) = (base + intid / 32 * 4, 1 << (intid % 32));
+                    let value = right.get(at, 4) & !bit | left.get(at, 4) & bit;
+                    right.set(at, 4, value);
+                }
+                right.set(0x400 + intid, 1, left.get(0x400 + intid, 1));
+                right.set(0x6000 + intid * 8, 8, left.get(0x6000 + intid * 8, 8));
+            }
+            for offset in 0..FRAME_SIZE {
+                for size in [1, 2, 4, 8] {
+                    assert_eq!(
+                        read(view, &left, offset, size),
+                        read(view, &right, offset, size),
+                        "{offset:#x} by {size}"
+                    );
+                }
+            }
+        });
+    }
 }

@@ -64,4 +64,9 @@ impl View<'_> {
         let cpu = self.plan.vcpus_of(self.domain)?.get(vcpu)?;
         Some(self.plan.cpus.get(usize::from(cpu.0))?.mpidr)
     }
+    /// The vCPU that the CPU with affinity `mpidr` carries, `None` where it is not the domain's.
+    pub fn vcpu(&self, mpidr: Mpidr) -> Option<usize> {
+        let cpus = self.plan.vcpus_of(self.domain)?;
+        cpus.iter().position(|cpu| self.plan.cpus.get(usize::from(cpu.0)).is_some_and(|cpu| cpu.mpidr == mpidr))
+    }
 }
