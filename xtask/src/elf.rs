@@ -2,7 +2,7 @@
 
 use crate::trouble::Trouble;
 
-/// What `object` needs is not needed here: a 64-bit little-endian ELF's few fields, each bounds-checked.
+/// A 64-bit little-endian ELF's few fields, each bounds-checked.
 pub(crate) struct Elf<'a> {
     bytes: &'a [u8],
 }
@@ -16,10 +16,12 @@ pub(crate) struct Segment<'a> {
     pub(crate) memsz: u64,
     /// Bytes in the file.
     pub(crate) data: &'a [u8],
+    /// `PF_X` 1, `PF_W` 2, `PF_R` 4.
+    pub(crate) flags: u32,
 }
 
 const PT_LOAD: u32 = 1;
-const PT_NOTE: u32 = 4;
+const SHT_NOTE: u32 = 7;
 const NT_GNU_BUILD_ID: u32 = 3;
 const PHDR_SIZE: u64 = 56;
 
@@ -45,35 +47,40 @@ impl<'a> Elf<'a> {
                 continue;
             }
             let data = self.file_range(at).ok_or_else(damaged)?;
-            let (Some(vaddr), Some(memsz)) = (self.u64(at + 16), self.u64(at + 40)) else { return Err(damaged()) };
+            let (Some(vaddr), Some(memsz), Some(flags)) = (self.u64(at + 16), self.u64(at + 40), self.u32(at + 4))
+            else {
+                return Err(damaged());
+            };
             if memsz < data.len() as u64 {
                 return Err(damaged());
             }
-            found.push(Segment { vaddr, memsz, data });
+            found.push(Segment { vaddr, memsz, data, flags });
         }
         Ok(found)
     }
 
     /// The GNU build ID, where the linker wrote one.
-    pub(crate) fn build_id(&self) -> Result<Option<Vec<u8>>, Trouble> {
-        for at in self.headers()? {
-            if self.u32(at) != Some(PT_NOTE) {
-                continue;
+    pub(crate) fn build_id(&self) -> Option<Vec<u8>> {
+        let (first, counts) = (self.u64(40)?, self.u32(58)?);
+        let (size, count) = (u64::from(counts & 0xFFFF), u64::from(counts >> 16));
+        (0..count).find_map(|index| {
+            let header = first.checked_add(index * size)?;
+            if self.u32(header.checked_add(4)?)? != SHT_NOTE {
+                return None;
             }
-            let mut notes = self.file_range(at).ok_or_else(damaged)?;
-            while notes.len() >= 12 {
-                let word = |at: usize| notes.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
-                let (Some(name_len), Some(desc_len), Some(kind)) = (word(0), word(4), word(8)) else { break };
-                let name_end = 12 + (name_len as usize).next_multiple_of(4);
-                let desc_end = name_end + desc_len as usize;
-                let Some(desc) = notes.get(name_end..desc_end) else { break };
-                if kind == NT_GNU_BUILD_ID && notes.get(12..16) == Some(b"GNU\0") {
-                    return Ok(Some(desc.to_vec()));
+            let (offset, len) = (self.u64(header.checked_add(24)?)?, self.u64(header.checked_add(32)?)?);
+            let mut notes = self.bytes.get(offset as usize..offset.checked_add(len)? as usize)?;
+            loop {
+                let word = |at: usize| Some(u32::from_le_bytes(notes.get(at..at + 4)?.try_into().ok()?));
+                let desc = 12 + (word(0)? as usize).next_multiple_of(4);
+                let end = desc.checked_add(word(4)? as usize)?;
+                let found = notes.get(desc..end)?;
+                if word(8)? == NT_GNU_BUILD_ID && notes.get(12..16)? == b"GNU\0" {
+                    return Some(found.to_vec());
                 }
-                notes = notes.get(desc_end.next_multiple_of(4)..).unwrap_or(&[]);
+                notes = notes.get(end.next_multiple_of(4)..)?;
             }
-        }
-        Ok(None)
+        })
     }
 
     /// The file without what is not loaded: no section table, symbols or debug information.

@@ -7,6 +7,11 @@ mod cross;
 mod decode;
 mod elf;
 mod exec;
+mod explain;
+mod formats;
+mod guests;
+mod hyp;
+mod qemu;
 mod repo;
 mod setup;
 mod trouble;
@@ -25,6 +30,7 @@ struct Cli {
 enum Command {
     Setup(setup::Args),
     Cross(cross::Args),
+    Explain(explain::Args),
     Decode(decode::Args),
 }
 
@@ -32,6 +38,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Setup(args) => setup::main(&args),
         Command::Cross(args) => cross::main(&args),
+        Command::Explain(args) => explain::main(&args),
         Command::Decode(args) => decode::main(&args),
     };
     match done {

@@ -1,0 +1,215 @@
+//! One QEMU: its arguments from the board's file, its life bound to ours, its console taken apart line by line.
+//!
+//! Only the hypervisor writes line starts, so `[domain] ` cannot be forged; everything else on the wire is chatter.
+
+use crate::decode::{Decoder, OWN};
+use crate::repo;
+use crate::setup;
+use crate::trouble::Trouble;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long QEMU may take to end after the hypervisor said that all domains have.
+const POWER_OFF: Duration = Duration::from_secs(5);
+
+/// How the image reaches the machine.
+#[derive(Clone, Debug)]
+pub(crate) enum Boot {
+    /// `-kernel FILE`: an Image or an ELF.
+    Kernel(PathBuf),
+    /// The CPU starts in this flash.
+    Flash(PathBuf),
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    /// `[hyp] end parked=N`, and the machine went off.
+    Parked(u64),
+    /// The machine went off, or QEMU ended, without that line.
+    NoEndLine,
+    /// The machine did not go off after that line.
+    StayedOn,
+    /// Stopped: time over.
+    TimeOver,
+}
+
+impl End {
+    /// The exit code of `run`.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Parked(0) => 0,
+            Self::Parked(_) => 1,
+            Self::NoEndLine | Self::StayedOn => 2,
+            Self::TimeOver => 3,
+        }
+    }
+}
+
+/// Where the lines of a run go.
+pub(crate) trait Sink {
+    /// A domain's line, prefix included.
+    fn domain(&mut self, line: &str);
+    /// A line of the hypervisor's, in words.
+    fn own(&mut self, line: &str);
+    /// Anything else that came over the wire.
+    fn other(&mut self, line: &str);
+}
+
+/// Everything a run needs.
+pub(crate) struct Run<'a> {
+    /// QEMU's arguments for the board, from [`board_arguments`].
+    pub(crate) board: &'a [String],
+    /// The image.
+    pub(crate) boot: Boot,
+    /// Further arguments.
+    pub(crate) extra: &'a [String],
+    /// Whether the log has a UART of its own.
+    pub(crate) log: Option<&'a Path>,
+    /// Names of the domains.
+    pub(crate) domains: &'a [String],
+    /// For the log.
+    pub(crate) decoder: Decoder,
+    /// Give up after this.
+    pub(crate) limit: Option<Duration>,
+    /// Forward our standard input.
+    pub(crate) stdin: bool,
+}
+
+/// The arguments in `dts/<board>.qemu`: words, with `#` lines as comments.
+pub(crate) fn board_arguments(file: &Path) -> Result<Vec<String>, Trouble> {
+    let text =
+        String::from_utf8(repo::read(file)?).map_err(|_| Trouble::other(format!("{} is not UTF-8", file.display())))?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    Ok(lines.flat_map(|line| line.split_whitespace().map(String::from)).collect())
+}
+
+/// A QEMU that dies with us: by a signal from the kernel where `setpriv` can ask for it, else by our own hand only.
+pub(crate) fn command() -> Result<Command, Trouble> {
+    let qemu = setup::qemu()?;
+    Ok(match repo::which("setpriv") {
+        Some(setpriv) => {
+            let mut command = Command::new(setpriv);
+            command.args(["--pdeathsig", "KILL", "--"]).arg(qemu);
+            command
+        }
+        None => Command::new(qemu),
+    })
+}
+
+/// Boots and stays until the end.
+pub(crate) fn run(mut run: Run<'_>, sink: &mut dyn Sink) -> Result<End, Trouble> {
+    let mut command = command()?;
+    command.args(run.board);
+    match &run.boot {
+        Boot::Kernel(path) => command.arg("-kernel").arg(path),
+        Boot::Flash(path) => {
+            command.arg("-drive").arg(format!("if=pflash,format=raw,readonly=on,file={}", path.display()))
+        }
+    };
+    command.args(["-monitor", "none", "-serial", "stdio"]);
+    if let Some(log) = run.log {
+        command.arg("-serial").arg(format!("file:{}", log.display()));
+    }
+    command.args(run.extra);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    let mut child =
+        command.spawn().map_err(|source| Trouble::Start { program: "qemu-system-aarch64".into(), source })?;
+    let end = watch(&mut child, &mut run, sink);
+    // Ours alone, and gone after this in any case; killing what has ended already fails harmlessly.
+    let _ = child.kill();
+    let _ = child.wait();
+    end
+}
+
+fn watch(child: &mut Child, run: &mut Run<'_>, sink: &mut dyn Sink) -> Result<End, Trouble> {
+    let input = child.stdin.take();
+    // Held until the end: a closed input would reach the guests' console as an event of its own.
+    let _held = if run.stdin { input.and_then(forward) } else { input };
+    let Some(output) = child.stdout.take() else { return Err(Trouble::other("QEMU has no output")) };
+    let (send, lines) = mpsc::channel();
+    thread::spawn(move || read_lines(output, &send));
+    let started = Instant::now();
+    let mut limit = run.limit;
+    let mut end = End::NoEndLine;
+    loop {
+        let left = limit.map(|limit| limit.saturating_sub(started.elapsed()));
+        let line = match left {
+            Some(left) => lines.recv_timeout(left),
+            None => lines.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match line {
+            Ok(line) => {
+                if let Some(parked) = deliver(&line, run, sink) {
+                    end = End::Parked(parked);
+                    limit = Some(started.elapsed() + POWER_OFF);
+                }
+            }
+            Err(RecvTimeoutError::Timeout) if matches!(end, End::Parked(_)) => return Ok(End::StayedOn),
+            Err(RecvTimeoutError::Timeout) => return Ok(End::TimeOver),
+            Err(RecvTimeoutError::Disconnected) => return Ok(end),
+        }
+    }
+}
+
+/// Sorts one line; the number of parked domains where it is the last.
+fn deliver(line: &str, run: &mut Run<'_>, sink: &mut dyn Sink) -> Option<u64> {
+    if let Some(own) = line.strip_prefix(OWN) {
+        match own.strip_prefix('~') {
+            Some(frame) => {
+                for words in run.decoder.words(frame) {
+                    sink.own(&words.unwrap_or_else(|raw| raw));
+                }
+            }
+            None => sink.own(own),
+        }
+        return own.strip_prefix("end parked=").and_then(|count| count.trim().parse().ok());
+    }
+    let name = line.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    match name {
+        Some((name, rest))
+            if (rest.starts_with(' ') || rest.starts_with("+ ") || rest.is_empty())
+                && run.domains.iter().any(|d| d == name) =>
+        {
+            sink.domain(line);
+        }
+        _ if line.is_empty() => {}
+        _ => sink.other(line),
+    }
+    None
+}
+
+/// Reads lines, an unfinished last one too, into `to`. Carriage returns before a line's end do not count.
+fn read_lines(from: impl Read, to: &mpsc::Sender<String>) {
+    let mut from = BufReader::new(from);
+    let mut line = Vec::new();
+    while from.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+        let text = String::from_utf8_lossy(&line);
+        if to.send(text.trim_end_matches(['\n', '\r']).to_string()).is_err() {
+            return;
+        }
+        line.clear();
+    }
+}
+
+/// Copies our standard input to QEMU's on a thread of its own, which ends with the process.
+fn forward(mut to: std::process::ChildStdin) -> Option<std::process::ChildStdin> {
+    thread::spawn(move || {
+        let mut buffer = [0; 256];
+        let mut from = std::io::stdin();
+        while let Ok(read @ 1..) = from.read(&mut buffer) {
+            if to.write_all(&buffer[..read]).and_then(|()| to.flush()).is_err() {
+                return;
+            }
+        }
+        // The end of our input is no event for the guests: keep the pipe until the process ends.
+        loop {
+            thread::park();
+        }
+    });
+    None
+}
