@@ -27,7 +27,7 @@ mod record;
 mod region;
 pub mod va;
 
-pub use blob::{Plan, PlanError, records_checksum, tables_checksum};
+pub use blob::{AuditView, Plan, PlanError, records_checksum, tables_checksum};
 pub use id::{Bdf, CpuIndex, DomainId, IntId, Ipa, Mpidr, Pa, StreamId, Vmid};
 pub use record::{
     Cpu, Domain, DomainFlags, Header, HeaderFlags, MAGIC, Move, NO_DOMAIN, NO_INTID, Probe, Scrub, Spi, Table, UartKind,

@@ -3,13 +3,32 @@
 //! Why independent: what the compiler believes it wrote and what it wrote are two things. This crate reads the blob as the
 //! hypervisor and the page-table walker would, and shares with the compiler only `cofferdam-plan`. It must not know device
 //! tree source, layouts or diagnostics.
+//!
+//! Each module proves one part; `docs/isolation.md` names the function behind each invariant. Reading order: `memory` (what
+//! is granted is sound), `stage2` (the tables say exactly what is granted), `el2` (the hypervisor reaches only its own),
+//! `irq`, `cpus`, `domains`, `payload`, `dtb`.
 #![no_std]
 
+mod cpus;
+mod domains;
+mod dtb;
+mod el2;
 mod finding;
+mod header;
+mod irq;
+mod memory;
+mod payload;
+mod regime;
+mod shape;
+mod stage2;
+mod walk;
+mod work;
 
-pub use finding::Finding;
+pub use finding::{Finding, Root};
+pub use work::scratch_words;
 
 use cofferdam_plan::{Plan, PlanError};
+use work::{Report, Work};
 
 /// What has been proven. Only [`verify`] makes one, and only without findings.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,27 +53,39 @@ pub enum Refusal {
     Findings(u32),
 }
 
-/// Words of scratch that [`verify`] needs for this blob; 0 where it is not a plan.
-pub fn scratch_words(blob: &[u8]) -> usize {
-    Plan::read(blob).ok().and_then(|plan| Some((plan.audit().ok()?, plan.header.tables.count as usize))).map_or(
-        0,
-        |(audit, tables)| 2 * audit.grants.len() + audit.facts.len() + audit.lines.len() + audit.payloads.len() + tables,
-    )
-}
-
 /// Proves that the plan in `blob` isolates its domains. Every violation goes to `sink`.
 ///
 /// `blob` is the whole plan, its first byte 8-byte aligned. `scratch` holds [`scratch_words`] words at least; what is in it
-/// does not matter. Total for any bytes: no panic, and work bounded by n log n of the blob's length.
+/// does not matter. Total for any bytes: no panic, no loop without a bound.
 ///
 /// # Errors
 /// [`Refusal`]; with [`Refusal::Findings`] the sink has seen each of them.
 pub fn verify(blob: &[u8], scratch: &mut [u32], sink: &mut dyn FnMut(Finding)) -> Result<Proof, Refusal> {
     let plan = Plan::read_whole(blob).map_err(Refusal::Plan)?;
+    let audit = plan.audit().map_err(Refusal::Plan)?;
+    plan.tables().map_err(Refusal::Plan)?;
     let needed = scratch_words(blob);
-    if scratch.len() < needed {
-        return Err(Refusal::Scratch(needed));
+    let scratch = scratch.get_mut(..needed).ok_or(Refusal::Scratch(needed))?;
+    let mut report = Report::new(sink);
+
+    // Everything below may rely on well-formed records; a malformed one ends the work here.
+    work::records_are_well_formed(&plan, &audit, &mut report);
+    if report.count > 0 {
+        return Err(Refusal::Findings(report.count));
     }
-    let _ = sink;
-    Ok(Proof { domains: plan.domains.len() as u32, tables: 0, leaves: 0, _sealed: () })
+    let Some((work, marks)) = Work::new(plan, audit, scratch) else { return Err(Refusal::Scratch(needed)) };
+    header::prove(&work, &mut report);
+    memory::prove(&work, &mut report);
+    let leaves = stage2::prove(&work, marks, &mut report) + el2::prove(&work, marks, &mut report);
+    stage2::every_table_is_used(&work, marks, &mut report);
+    cpus::prove(&work, &mut report);
+    domains::prove(&work, &mut report);
+    irq::prove(&work, &mut report);
+    payload::prove(&work, &mut report);
+    dtb::prove(&work, &mut report);
+    if report.count > 0 {
+        return Err(Refusal::Findings(report.count));
+    }
+    let plan = work.plan;
+    Ok(Proof { domains: plan.domains.len() as u32, tables: plan.header.tables.count, leaves, _sealed: () })
 }

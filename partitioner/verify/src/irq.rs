@@ -1,0 +1,156 @@
+//! Interrupts: one owner each, and every baked register word says so.
+
+use crate::finding::Finding;
+use crate::work::{Report, Work};
+use cofferdam_plan::audit::line;
+use cofferdam_plan::{Domain, DomainId, HeaderFlags, IntId, Mpidr, NO_INTID};
+
+/// PPIs a guest may have: EL1 virtual and physical timer (BSA 1.0, PPI assignments). EL2's own are 20, 25, 26 and 28.
+const GUEST_PPIS: [IntId; 2] = [IntId(27), IntId(30)];
+
+pub(crate) fn prove(work: &Work<'_, '_>, report: &mut Report<'_>) {
+    i32_i33_one_owner_per_spi(work, report);
+    for (id, domain) in work.domains() {
+        i32_owned_words_equal_lines(work, id, domain, report);
+        i35_i38_kick_and_el2_ppis_are_nobodys(work, id, domain, report);
+    }
+    i34_routes_stay_with_the_owner(work, report);
+    i36_trigger_words_equal_lines(work, report);
+    i37_distributor_type_hides_the_rest(work, report);
+    i48_i50_el2_interrupts_are_its_own(work, report);
+}
+
+/// I32, I33: no SPI stands in two lines; lines are interrupts their kind can have.
+pub(crate) fn i32_i33_one_owner_per_spi(work: &Work<'_, '_>, report: &mut Report<'_>) {
+    let words = work.plan.header.gicd_words;
+    for (l, next) in work.lines().zip(work.lines().skip(1)) {
+        if l.intid == next.intid && (l.kind != line::PPI || next.kind != line::PPI || l.domain == next.domain) {
+            report.add(Finding::LineTwice { intid: l.intid });
+        }
+    }
+    for l in work.lines() {
+        let fits = match l.kind {
+            line::PPI => (16..32).contains(&l.intid.0) && l.domain != u32::MAX,
+            line::HYPERVISOR => l.domain == u32::MAX && (l.intid.0 < 32 || l.intid.is_spi()),
+            line::VUART => l.intid.is_spi() && l.edge == 0,
+            _ => l.intid.is_spi(),
+        };
+        if !fits || l.intid.word() >= words as usize {
+            report.add(Finding::BadLine { intid: l.intid });
+        }
+    }
+}
+
+/// I32: the domain's bits are exactly its lines, so the filter gives it nothing else.
+pub(crate) fn i32_owned_words_equal_lines(work: &Work<'_, '_>, id: DomainId, d: &Domain, report: &mut Report<'_>) {
+    let mut planned = [0u32; cofferdam_plan::limits::INTID_WORDS];
+    for l in work.lines().filter(|l| l.domain == u32::from(id.0)) {
+        if let Some(word) = planned.get_mut(l.intid.word()) {
+            *word |= l.intid.bit();
+        }
+    }
+    for (word, (owned, planned)) in d.owned.iter().zip(planned).enumerate() {
+        // SGIs have no line: each vCPU has its own sixteen, without the kick (checked apart).
+        let owned = if word == 0 { owned & !0xFFFF } else { *owned };
+        if owned != planned {
+            report.add(Finding::OwnedBits { domain: id, word: word as u32, is: owned, planned });
+        }
+    }
+}
+
+/// I35, I38, I51: the kick SGI and EL2's PPIs are in no domain's words; a domain has its own timers and no other PPI.
+pub(crate) fn i35_i38_kick_and_el2_ppis_are_nobodys(
+    work: &Work<'_, '_>,
+    id: DomainId,
+    d: &Domain,
+    report: &mut Report<'_>,
+) {
+    let kick = work.plan.header.kick_sgi;
+    if kick.0 < 16 && d.owns(kick) {
+        report.add(Finding::KickOwned { domain: id });
+    }
+    for intid in (16..32).map(IntId).filter(|i| d.owns(*i) && !GUEST_PPIS.contains(i)) {
+        report.add(Finding::ForeignPpi { domain: id, intid });
+    }
+}
+
+/// I34: every owned SPI, and no other, has a route; it leads to one of the owner's CPUs and to no other (IRM = 0).
+pub(crate) fn i34_routes_stay_with_the_owner(work: &Work<'_, '_>, report: &mut Report<'_>) {
+    let spis = work.plan.spis;
+    for pair in spis.windows(2) {
+        if let [a, b] = pair
+            && a.intid >= b.intid
+        {
+            report.add(Finding::RoutesUnordered { intid: b.intid });
+        }
+    }
+    let is_guest_spi = |kind| kind == line::DEVICE || kind == line::VUART;
+    let mut routes = spis.iter().peekable();
+    for l in work.lines().filter(|l| is_guest_spi(l.kind)) {
+        while let Some(extra) = routes.next_if(|s| s.intid < l.intid) {
+            report.add(Finding::RouteWithoutOwner { intid: extra.intid });
+        }
+        let Some(spi) = routes.next_if(|s| s.intid == l.intid) else {
+            report.add(Finding::NoRoute { intid: l.intid });
+            continue;
+        };
+        // IRM (bit 31) and every other bit that is not affinity must be zero (IHI 0069, 12.9.22).
+        let affinity = Mpidr::from_raw(spi.router);
+        let domain = work.plan.domains.get(l.domain as usize);
+        let own = domain.and_then(|d| work.plan.vcpus_of(d)).unwrap_or(&[]);
+        let to_own = own.iter().any(|cpu| work.plan.cpus.get(usize::from(cpu.0)).is_some_and(|c| c.mpidr == affinity));
+        if affinity.0 != spi.router || !to_own || spi.reserved != 0 {
+            report.add(Finding::ForeignRoute { intid: l.intid, router: spi.router });
+        }
+    }
+    for extra in routes {
+        report.add(Finding::RouteWithoutOwner { intid: extra.intid });
+    }
+}
+
+/// I36: GICD_ICFGR holds each line's trigger and nothing else, so nobody ever has to write it.
+pub(crate) fn i36_trigger_words_equal_lines(work: &Work<'_, '_>, report: &mut Report<'_>) {
+    let icfgr = work.plan.icfgr;
+    if icfgr.len() as u64 != 2 * u64::from(work.plan.header.gicd_words.saturating_sub(1)) {
+        report.add(Finding::TriggerWords { is: icfgr.len() as u32 });
+        return;
+    }
+    let mut lines = work.lines().filter(|l| l.intid.is_spi()).peekable();
+    for (i, word) in icfgr.iter().enumerate() {
+        let first = 32 + 16 * i as u32;
+        let mut planned = 0;
+        while let Some(l) = lines.next_if(|l| l.intid.0 < first + 16) {
+            planned |= (l.edge * 2) << (2 * (l.intid.0 - first));
+        }
+        if *word != planned {
+            report.add(Finding::Triggers { first: IntId(first), is: *word, planned });
+        }
+    }
+}
+
+/// I37: guests see the planned number of interrupts, and neither LPIs, message-based nor extended SPIs.
+pub(crate) fn i37_distributor_type_hides_the_rest(work: &Work<'_, '_>, report: &mut Report<'_>) {
+    let h = work.plan.header;
+    // GICD_TYPER: ITLinesNumber 4:0, ESPI 8, MBIS 16, LPIS 17, DVIS 18 (IHI 0069, 12.9.38).
+    if h.gicd_typer & 0x1F != h.gicd_words.saturating_sub(1) || h.gicd_typer & 0x7_0100 != 0 {
+        report.add(Finding::BadHeader { field: "gicd_typer" });
+    }
+}
+
+/// I48, I50: EL2's interrupts are an SGI and SPIs that no domain has, and the plan says that it needs Group 0 for them.
+pub(crate) fn i48_i50_el2_interrupts_are_its_own(work: &Work<'_, '_>, report: &mut Report<'_>) {
+    let h = work.plan.header;
+    if h.kick_sgi.0 > 15 {
+        report.add(Finding::BadHeader { field: "kick_sgi" });
+    }
+    if h.console_intid == NO_INTID {
+        return;
+    }
+    let own = work.lines().any(|l| l.intid == h.console_intid && l.kind == line::HYPERVISOR);
+    if !h.console_intid.is_spi() || !own || h.flags & HeaderFlags::GROUP0 == 0 {
+        report.add(Finding::BadHeader { field: "console_intid" });
+    }
+    for (id, _) in work.domains().filter(|(_, d)| d.owns(h.console_intid)) {
+        report.add(Finding::ConsoleInterruptOwned { domain: id });
+    }
+}

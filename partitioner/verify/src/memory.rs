@@ -1,0 +1,158 @@
+//! Grants against facts and against each other, before any table is looked at.
+//!
+//! `stage2` then proves that the tables say exactly what the grants say; together that is isolation.
+
+use crate::finding::Finding;
+use crate::header::kind_name;
+use crate::regime;
+use crate::work::{Report, Work};
+use cofferdam_plan::audit::{Grant, fact, grant};
+use cofferdam_plan::{Domain, DomainFlags, DomainId, Ipa, IpaRegion, va};
+
+/// Bytes of the emulated distributor.
+const GICD_SIZE: u64 = 0x1_0000;
+/// Bytes of one vCPU's emulated redistributor: RD and SGI frame.
+const GICR_SIZE: u64 = 0x2_0000;
+
+pub(crate) fn prove(work: &Work<'_, '_>, report: &mut Report<'_>) {
+    i18_no_memory_in_two_grants(work, report);
+    for grant in work.audit.grants {
+        i20_grant_is_of_its_kind(work, grant, report);
+        i18_i21_nothing_forbidden_is_granted(work, grant, report);
+    }
+    i31_no_page_with_two_owners(work, report);
+    for (id, domain) in work.domains() {
+        ipa_ranges_are_disjoint(work, id, domain, report);
+        i21_emulated_windows_are_unmapped(work, id, domain, report);
+    }
+}
+
+/// I18: no byte of memory or registers is granted twice, to two domains or twice to one.
+pub(crate) fn i18_no_memory_in_two_grants(work: &Work<'_, '_>, report: &mut Report<'_>) {
+    // Ascending by base: a grant overlaps an earlier one only if it overlaps the one that reaches furthest.
+    let mut furthest: Option<&Grant> = None;
+    for g in work.grants_by_pa() {
+        if let Some(earlier) = furthest
+            && let Some(pa) = earlier.pa.intersection(&g.pa)
+        {
+            report.add(Finding::GrantsShareMemory { pa, first: id(earlier), second: id(g) });
+        }
+        if furthest.is_none_or(|f| f.pa.end() < g.pa.end()) {
+            furthest = Some(g);
+        }
+    }
+}
+
+/// I20: RAM grants are RAM, device grants are not; so no byte can have both types.
+pub(crate) fn i20_grant_is_of_its_kind(work: &Work<'_, '_>, g: &Grant, report: &mut Report<'_>) {
+    if g.kind == grant::RAM && !work.is_covered(g.pa, fact::RAM) {
+        report.add(Finding::RamOutsideBoard { domain: id(g), pa: g.pa });
+    }
+    if g.kind == grant::DEVICE {
+        for ram in work.facts(fact::RAM) {
+            if let Some(pa) = ram.region.intersection(&g.pa) {
+                report.add(Finding::GrantOverlaps { domain: id(g), pa, what: kind_name(fact::RAM) });
+            }
+        }
+    }
+}
+
+/// I18, I21: no grant touches the hypervisor's memory, reserved memory, or registers no domain may reach.
+pub(crate) fn i18_i21_nothing_forbidden_is_granted(work: &Work<'_, '_>, g: &Grant, report: &mut Report<'_>) {
+    for kind in [fact::HYPERVISOR, fact::RESERVED, fact::FORBIDDEN] {
+        for f in work.facts(kind) {
+            if let Some(pa) = f.region.widened(va::PAGE).intersection(&g.pa) {
+                report.add(Finding::GrantOverlaps { domain: id(g), pa, what: kind_name(kind) });
+            }
+        }
+    }
+    // RAM that lies over a device's registers would give them away under another name.
+    if g.kind == grant::RAM {
+        for f in work.facts(fact::DEVICE) {
+            if let Some(pa) = f.region.intersection(&g.pa) {
+                report.add(Finding::GrantOverlaps { domain: id(g), pa, what: kind_name(fact::DEVICE) });
+            }
+        }
+    }
+}
+
+/// I31: a page with a device's registers is granted only where that device is granted, wholly, to the same domain.
+pub(crate) fn i31_no_page_with_two_owners(work: &Work<'_, '_>, report: &mut Report<'_>) {
+    for device in work.facts(fact::DEVICE) {
+        let pages = device.region.widened(va::PAGE);
+        let mut owner: Option<DomainId> = None;
+        let mut covered = device.region.base;
+        for g in work.grants_by_pa().filter(|g| g.kind == grant::DEVICE && g.pa.overlaps(&pages)) {
+            if owner.is_some_and(|o| o != id(g)) {
+                report.add(Finding::PageWithTwoOwners { pa: pages, domain: id(g) });
+            }
+            owner = Some(id(g));
+            if g.pa.contains(covered) {
+                covered = g.pa.end();
+            }
+        }
+        let Some(domain) = owner else { continue };
+        let granted = work.audit.grants.iter().any(|g| id(g) == domain && same_name(work, g, device.name));
+        if covered < device.region.end() || !granted {
+            report.add(Finding::PageWithTwoOwners { pa: pages, domain });
+        }
+    }
+}
+
+/// A domain's grants do not overlap in what the guest sees, and lie within its input addresses.
+pub(crate) fn ipa_ranges_are_disjoint(work: &Work<'_, '_>, domain: DomainId, d: &Domain, report: &mut Report<'_>) {
+    let mut end = Ipa(0);
+    for g in work.grants_of(domain) {
+        if g.ipa.base < end {
+            report.add(Finding::GrantsShareIpa { domain, ipa: g.ipa });
+        }
+        end = end.max(g.ipa.end());
+    }
+    let header = work.plan.header;
+    if let Ok(regime) = regime::stage2(d.vtcr, header.pa_bits, header.vmid_bits)
+        && end.0 > 1 << regime.ia_bits
+    {
+        report.add(Finding::IpaTooLarge { domain, bits: regime.ia_bits });
+    }
+}
+
+/// I21: what the hypervisor emulates for this domain is not mapped: the accesses must trap.
+pub(crate) fn i21_emulated_windows_are_unmapped(
+    work: &Work<'_, '_>,
+    domain: DomainId,
+    d: &Domain,
+    report: &mut Report<'_>,
+) {
+    let all = windows(work, d);
+    for (i, (window, what)) in all.iter().enumerate() {
+        let twice = all.iter().skip(i + 1).any(|(other, _)| other.overlaps(window));
+        if !window.is_valid() || twice {
+            report.add(Finding::EmulatedWindow { domain, ipa: *window, what });
+        }
+        for g in work.grants_of(domain) {
+            if let Some(ipa) = g.ipa.intersection(window) {
+                report.add(Finding::EmulatedWindow { domain, ipa, what });
+            }
+        }
+    }
+}
+
+/// The ranges this domain sees emulated. The third is empty without a console.
+pub(crate) fn windows(work: &Work<'_, '_>, d: &Domain) -> [(IpaRegion, &'static str); 3] {
+    let h = work.plan.header;
+    let vuart = if d.flags & DomainFlags::CONSOLE != 0 { va::PAGE } else { 0 };
+    [
+        (IpaRegion { base: h.gicd_ipa, size: GICD_SIZE }, "distributor"),
+        (IpaRegion { base: h.gicr_ipa, size: GICR_SIZE * u64::from(d.vcpu_count) }, "redistributors"),
+        (IpaRegion { base: d.vuart_ipa, size: vuart }, "virtual PL011"),
+    ]
+}
+
+fn same_name(work: &Work<'_, '_>, g: &Grant, name: cofferdam_plan::audit::Name) -> bool {
+    g.name == name || work.audit.name(g.name) == work.audit.name(name)
+}
+
+/// The domain a grant belongs to; `work` has checked that it exists.
+pub(crate) fn id(g: &Grant) -> DomainId {
+    DomainId(g.domain as u16)
+}
