@@ -9,6 +9,10 @@ mod memory;
 mod services;
 mod uarts;
 
+pub(crate) use cpus::is_cpu;
+pub(crate) use memory::is_memory;
+pub(crate) use uarts::follow;
+
 use crate::arch::{self, Arch};
 use crate::cells::target;
 use crate::codes;

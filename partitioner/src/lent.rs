@@ -25,6 +25,8 @@ pub enum Lent {
     Ports,
     /// [`crate::front::Memory::sort`].
     Sort,
+    /// [`crate::front::Memory::owners`].
+    Owners,
 }
 
 /// A lent slice was too short.

@@ -13,10 +13,14 @@ pub mod cells;
 pub mod codes;
 pub mod compile;
 pub mod devices;
+pub mod front;
 pub mod interrupts;
+pub mod layout;
 mod lent;
 pub mod model;
+pub mod ports;
 mod resolve;
+mod shape;
 
 pub use lent::{Full, Lent};
 pub use resolve::{Carried, Payload, Piece, Range};

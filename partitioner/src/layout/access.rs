@@ -1,0 +1,288 @@
+//! `access`: which devices a domain gets, and what of the machine that is.
+//!
+//! Two passes. [`request`] decides for each reference whether it can be granted at all and to whom; [`describe`] collects
+//! registers, ports and interrupts, when all owners are known.
+
+use super::{class, interrupts, owners::Owners, ports, words};
+use crate::address::{self, Located, Lost};
+use crate::board::{is_cpu, is_memory};
+use crate::cells::{self, is_pci, target};
+use crate::codes;
+use crate::devices;
+use crate::lent::{Full, List};
+use crate::model::{Board, DeviceGrant, DeviceInterrupt, DeviceRegion, Domain, PortGrant};
+use cofferdam_dts::{Arg, Cell, Diagnostic, Diagnostics, Node, Property};
+use cofferdam_plan::{Ipa, PaRegion};
+use core::ops::Range;
+
+/// What is collected for all domains.
+pub(super) struct Lists<'m, 'a> {
+    pub(super) devices: List<'m, DeviceGrant<'a>>,
+    pub(super) regions: List<'m, DeviceRegion>,
+    pub(super) interrupts: List<'m, DeviceInterrupt>,
+    pub(super) ports: List<'m, PortGrant>,
+    pub(super) owners: Owners<'m>,
+}
+
+/// The references of a property, with the nodes they lead to.
+pub(super) fn references<'a>(property: Option<Property<'a>>) -> impl Iterator<Item = (Cell, Node<'a>)> {
+    let property = property.and_then(|p| Some((p.node().tree(), p.cells()?)));
+    property.into_iter().flat_map(|(tree, cells)| cells.filter_map(move |cell| Some((cell, target(tree, &cell)?))))
+}
+
+/// Pass 1: grants of one domain, in order, and their owners. Returns its part of the list.
+pub(super) fn request<'a>(
+    board: &Board<'a>,
+    domain: usize,
+    node: Node<'a>,
+    lists: &mut Lists<'_, 'a>,
+    diagnostics: &mut Diagnostics<'_, 'a>,
+) -> Result<Range<usize>, Full> {
+    let first = lists.devices.len();
+    for (cell, device) in references(node.property("access")) {
+        if let Some(refused) = refuse(board, node, device, &cell) {
+            diagnostics.push(refused);
+            continue;
+        }
+        let index = lists.devices.len();
+        lists.devices.push(DeviceGrant { domain, node: device, span: cell.span, regions: 0..0, interrupts: 0..0 })?;
+        if let Err((at, owner)) = lists.owners.give(device, index) {
+            let other = &lists.devices[owner];
+            let owner_node = other
+                .node
+                .tree()
+                .by_path("/domains")
+                .and_then(|d| d.children().filter(|n| n.is_enabled()).nth(other.domain));
+            let owner_node = owner_node.unwrap_or(node);
+            let args =
+                [Arg::Node(node), Arg::Node(device), Arg::Node(owner_node), Arg::Node(other.node), Arg::Node(at)];
+            let split = other.node != device && other.domain != domain;
+            let d = match (split, other.domain == domain) {
+                (true, _) if at == device => {
+                    let message = "{0} asks for {1}, but its bus {3} and all below it belong to {2}";
+                    Diagnostic::new(codes::BUS_SPLIT, cell.span, message)
+                        .help("grant the bus's devices one by one instead of the bus")
+                }
+                (true, _) => {
+                    let message = "{0} asks for the bus {1}, but {4} below it belongs to {2}";
+                    Diagnostic::new(codes::BUS_SPLIT, cell.span, message)
+                        .help("grant the bus's devices one by one instead of the bus")
+                }
+                (false, true) => Diagnostic::new(codes::DEVICE_TWICE, cell.span, "{0} is given {4} twice")
+                    .help("name it once; a bus comes with its devices"),
+                (false, false) => {
+                    let message = "{0} and {2} both ask for {1}: a device has one owner";
+                    Diagnostic::new(codes::DEVICE_TWICE, cell.span, message).help("take it out of one of the two")
+                }
+            };
+            diagnostics.push(d.args(&args).also(other.span, "first granted here"));
+        }
+    }
+    class::needless(node, diagnostics);
+    Ok(first..lists.devices.len())
+}
+
+/// Why `device` cannot be granted to anybody, where it cannot.
+fn refuse<'a>(board: &Board<'a>, domain: Node<'a>, device: Node<'a>, cell: &Cell) -> Option<Diagnostic<'a>> {
+    let args = [Arg::Node(domain), Arg::Node(device)];
+    let error =
+        |code, message| Diagnostic::new(code, cell.span, message).args(&args).also(device.span(), "{1} is here");
+    let top = core::iter::once(device).chain(device.ancestors()).take_while(|n| n.parent().is_some()).last();
+    let special = ["aliases", "chosen", "cpus", "domains", "reserved-memory"];
+    if top.is_none_or(|top| special.contains(&top.name()) || is_memory(top)) || is_cpu(device) {
+        return Some(
+            error(codes::NOT_A_DEVICE, "{0} asks for {1}, which is no device")
+                .help("name a device or a bus of the board"),
+        );
+    }
+    if let Some(uart) = [board.console, board.log].into_iter().flatten().find(|uart| uart.node == device) {
+        let message = "{0} asks for {1}, which is the hypervisor's own UART";
+        let d = error(codes::UART_TWICE, message);
+        let own_console = board.console.is_some_and(|console| console.node == uart.node);
+        return Some(d.help(if own_console {
+            "write console; to get a virtual UART on it, or let stdout-path lead to another one"
+        } else {
+            "give the log another UART, or none"
+        }));
+    }
+    if devices::is_iommu(device) {
+        let d = error(codes::IOMMU_GRANTED, "{0} asks for {1}, an IOMMU: it decides what every device may reach");
+        return Some(d.help("leave it out; the hypervisor drives it"));
+    }
+    let mut path = core::iter::once(device).chain(device.ancestors());
+    if let Some((_, what)) = path.find_map(|n| Some((n, devices::forbidden(n).filter(|_| !is_pci(n) || n == device)?)))
+    {
+        let message = "{0} asks for {1}, which is part of {2}: no domain may have it";
+        let d = error(codes::FORBIDDEN_DEVICE, message).args(&[args[0], args[1], Arg::Text(what)]);
+        return Some(d.help("leave it out; domains get what they need of it by emulation"));
+    }
+    if device.parent().is_some_and(is_pci) {
+        let d = error(codes::NOT_SUPPORTED_YET, "{0} asks for {1}: granting a PCI function is not supported yet");
+        return Some(d.help("leave it out; it stays unassigned"));
+    }
+    let reserved = |n: Node<'a>| n.property("status").and_then(Property::string).is_some_and(|s| s == "reserved");
+    let secure =
+        |n: Node<'a>| n.property("secure-status").and_then(Property::string) == Some("okay") && !n.is_enabled();
+    let mut path = core::iter::once(device).chain(device.ancestors());
+    if let Some(owner) = path.find(|n| reserved(*n) || secure(*n)) {
+        let d = error(codes::FIRMWARE_DEVICE, "{0} asks for {1}, which belongs to firmware");
+        let place = owner.property("status").map_or(owner.span(), Property::span);
+        return Some(d.also(place, "the board says so here").help("leave it out; only firmware may use it"));
+    }
+    let mut path = core::iter::once(device).chain(device.ancestors());
+    if let Some(off) = path.find(|n| !n.is_enabled()) {
+        let d = error(codes::DEVICE_DISABLED, "{0} asks for {1}, which is disabled");
+        let place = off.property("status").map_or(off.span(), Property::span);
+        let d = d.also(place, "the board disables it here");
+        return Some(
+            d.help("if the device is there and usable, enable it in the layout: &label { status = \"okay\"; };"),
+        );
+    }
+    None
+}
+
+/// Pass 2: registers, ports and interrupts of a domain's grants.
+pub(super) fn describe<'a>(
+    board: &Board<'a>,
+    domain: &Domain<'a>,
+    lists: &mut Lists<'_, 'a>,
+    diagnostics: &mut Diagnostics<'_, 'a>,
+) -> Result<(), Full> {
+    for index in domain.devices.clone() {
+        let grant = lists.devices[index].clone();
+        let (regions, lines, port) = (lists.regions.len(), lists.interrupts.len(), lists.ports.len());
+        let mut seen = diagnostics.errors();
+        below(grant.node, &mut |node| {
+            class::check(board, domain, &grant, node, lists, diagnostics);
+            registers(board, domain, &grant, node, lists, diagnostics)?;
+            interrupts::collect(board, domain, &grant, node, lists, diagnostics)
+        })?;
+        seen = diagnostics.errors() - seen;
+        let grant = &mut lists.devices[index];
+        grant.regions = regions..lists.regions.len();
+        grant.interrupts = lines..lists.interrupts.len();
+        if seen == 0 && grant.regions.is_empty() && grant.interrupts.is_empty() && lists.ports.len() == port {
+            let message = "{0} asks for {1}, which has neither registers nor interrupts";
+            let d = Diagnostic::new(codes::NOT_A_DEVICE, grant.span, message);
+            let d = d.args(&[Arg::Node(domain.node), Arg::Node(grant.node)]).also(grant.node.span(), "{1} is here");
+            diagnostics.push(d.help("name a device or a bus of the board"));
+        }
+    }
+    moved(domain, lists, diagnostics);
+    Ok(())
+}
+
+/// Runs `visit` on `node` and everything enabled below it.
+fn below<'a>(node: Node<'a>, visit: &mut dyn FnMut(Node<'a>) -> Result<(), Full>) -> Result<(), Full> {
+    visit(node)?;
+    node.children().filter(|child| child.is_enabled()).try_for_each(|child| below(child, visit))
+}
+
+/// The registers of one node of a grant.
+fn registers<'a>(
+    board: &Board<'a>,
+    domain: &Domain<'a>,
+    grant: &DeviceGrant<'a>,
+    node: Node<'a>,
+    lists: &mut Lists<'_, 'a>,
+    diagnostics: &mut Diagnostics<'_, 'a>,
+) -> Result<(), Full> {
+    let args = [Arg::Node(domain.node), Arg::Node(node)];
+    for reg in cells::reg(node) {
+        match address::locate(node, &reg) {
+            Ok(Located::Memory(pa)) if !pa.is_empty() => {
+                if in_ram(board, domain, grant, node, pa, diagnostics) {
+                    continue;
+                }
+                lists.regions.push(DeviceRegion { pa, ipa: Ipa(pa.base.0), span: reg.span })?;
+            }
+            Ok(Located::Memory(_)) => {}
+            Ok(Located::Ports { first, count }) => {
+                ports::device(board, domain, grant, node, &reg, first, count, &mut lists.ports, diagnostics)?;
+            }
+            Err(Lost::Beyond) => {
+                let message = "{1} of {0} ends beyond {2}-bit physical addresses";
+                let d = Diagnostic::new(codes::BEYOND_ADDRESSES, reg.span, message);
+                diagnostics.push(d.args(&[args[0], args[1], Arg::Number(address::PA_BITS.into())]));
+            }
+            // The registers of a device on an I2C bus are reached through the bus's controller, granted with it.
+            Err(Lost::At(bus)) if bus == grant.node || bus.ancestors().any(|n| n == grant.node) => {}
+            Err(Lost::At(bus)) if bus.property("reg").is_some() && bus.property("ranges").is_none() => {
+                let message = "{0} asks for {1}, which is reached through {2} only";
+                let d = Diagnostic::new(codes::BUS_SPLIT, grant.span, message);
+                let d = d.args(&[args[0], args[1], Arg::Node(bus)]).also(bus.span(), "{2} is here");
+                diagnostics.push(d.help("grant {2}: a bus comes with its devices"));
+            }
+            Err(Lost::At(bus)) => {
+                let message = "{1} has no address the CPU can use: {2} does not pass it on";
+                let d = Diagnostic::new(codes::UNTRANSLATABLE, grant.span, message);
+                let place = bus.property("ranges").map_or(bus.span(), Property::value_span);
+                let d = d
+                    .args(&[args[0], args[1], Arg::Node(bus)])
+                    .also(reg.span, "this is not passed on")
+                    .also(place, "by {2}");
+                diagnostics.push(d.help("add the address to \"ranges\" of {2} (empty: same addresses on both sides)"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether device registers lie in RAM, which is reported.
+fn in_ram<'a>(
+    board: &Board<'a>,
+    domain: &Domain<'a>,
+    grant: &DeviceGrant<'a>,
+    node: Node<'a>,
+    pa: PaRegion,
+    diagnostics: &mut Diagnostics<'_, 'a>,
+) -> bool {
+    let Some(bank) = board.ram.iter().find(|bank| bank.value.overlaps(&pa)) else { return false };
+    let message = "the registers of {1}, {2}, lie in RAM";
+    let d = Diagnostic::new(codes::REGISTERS_IN_RAM, grant.span, message);
+    let args = [Arg::Node(domain.node), Arg::Node(node), Arg::Range(pa.base.0, pa.size)];
+    let d = d.args(&args).also(bank.span, "this bank").also(node.span(), "{1} is here");
+    diagnostics.push(d.help("give memory to a domain by a memory@… node"));
+    true
+}
+
+/// `reg-ipa`: reference and guest address, one entry per register range that moves.
+fn moved<'a>(domain: &Domain<'a>, lists: &mut Lists<'_, 'a>, diagnostics: &mut Diagnostics<'_, 'a>) {
+    const SHAPE: &str = "a list of <&device address>, the address in #address-cells cells";
+    let Some(property) = domain.node.property("reg-ipa") else { return };
+    let width = cells::address_cells(domain.node);
+    let total = property.cells().map_or(0, Iterator::count);
+    if property.cells().is_none() || total % (width + 1) != 0 {
+        return words::wrong_type(property, SHAPE, diagnostics);
+    }
+    for (position, entry) in cells::groups(property, width + 1).enumerate() {
+        let Some(device) = entry.first().and_then(|cell| target(domain.node.tree(), cell)) else {
+            words::wrong_type(property, SHAPE, diagnostics);
+            return;
+        };
+        let same = |e: &heapless::Vec<Cell, { cells::MAX_ENTRY }>| {
+            e.first().and_then(|cell| target(domain.node.tree(), cell)) == Some(device)
+        };
+        let earlier = cells::groups(property, width + 1).take(position).filter(same).count();
+        let span = cells::span_of(&entry);
+        let args = [Arg::Node(domain.node), Arg::Node(device), Arg::Number(earlier as u64 + 1)];
+        let mut grants = domain.devices.clone().map(|i| &lists.devices[i]);
+        let region = grants.find(|grant| grant.node == device).and_then(|grant| grant.regions.clone().nth(earlier));
+        let Some(region) = region else {
+            let message = "\"reg-ipa\" of {0} moves register range {2} of {1}, which the domain does not have";
+            let d = Diagnostic::new(codes::REG_IPA, span, message).args(&args);
+            diagnostics.push(d.help("name devices of \"access\", as often as they have \"reg\" entries"));
+            continue;
+        };
+        let ipa = cells::number(&entry[1..]);
+        let region = &mut lists.regions[region];
+        if (ipa ^ region.pa.base.0) & 0xFFF != 0 || ipa.checked_add(region.pa.size).is_none() {
+            let message = "{1} at {2} cannot be moved to {3}: both must have the same place in their 4 KiB page";
+            let d = Diagnostic::new(codes::REG_IPA, span, message);
+            let d = d.args(&[args[0], args[1], Arg::Hex(region.pa.base.0), Arg::Hex(ipa)]);
+            diagnostics.push(d.help("keep the low 12 bits"));
+            continue;
+        }
+        region.ipa = Ipa(ipa);
+    }
+}
