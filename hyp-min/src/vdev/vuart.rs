@@ -37,7 +37,7 @@ const FR_TXFF: u32 = 1 << 5;
 const FR_RXFE: u32 = 1 << 4;
 const FR_BUSY: u32 = 1 << 3;
 // CR.
-const CR_UARTEN: u32 = 1 << 0;
+
 const CR_LBE: u32 = 1 << 7;
 const CR_TXE: u32 = 1 << 8;
 const CR_RXE: u32 = 1 << 9;
@@ -516,7 +516,7 @@ mod tests {
     #[test]
     fn loopback() {
         let mut m = Machine::started();
-        m.write(CR, u64::from(CR_LBE | CR_TXE | CR_RXE | CR_UARTEN));
+        m.write(CR, u64::from(CR_LBE | CR_TXE | CR_RXE | 1));
         m.write(DR, 0x5A);
         assert_eq!((m.effect.send, m.read(DR)), (None, 0x5A));
     }
