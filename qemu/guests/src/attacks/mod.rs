@@ -1,0 +1,63 @@
+//! The attacks, by name. Each runs alone in a scenario of its own (`qemu/tests/<name>.dts`).
+
+mod calls;
+mod gic;
+mod memory;
+mod mmio;
+mod storms;
+mod sysregs;
+mod vcpus;
+
+use crate::report::Report;
+use unikernel::platform::platform;
+
+/// Name in the boot arguments, and what it does.
+pub const ATTACKS: &[(&str, fn(&mut Report))] = &[
+    ("foreign-ram", memory::foreign_ram),
+    ("hypervisor-ram", memory::hypervisor_ram),
+    ("hole", memory::hole),
+    ("edge", memory::edge),
+    ("foreign-device", memory::foreign_device),
+    ("hypervisor-uart", memory::hypervisor_uart),
+    ("gic-windows", memory::gic_windows),
+    ("foreign-spi", gic::foreign_spi),
+    ("spi-route", gic::spi_route),
+    ("lpi-tables", gic::lpi_tables),
+    ("private-interrupts", gic::private_interrupts),
+    ("foreign-sgi", gic::foreign_sgi),
+    ("foreign-eoi", gic::foreign_eoi),
+    ("never-ended", gic::never_ended),
+    ("cpu-on", calls::cpu_on),
+    ("unknown-calls", calls::unknown_calls),
+    ("unknown-sysregs", sysregs::unknown),
+    ("debug", sysregs::debug),
+    ("timers", sysregs::timers),
+    ("id-registers", sysregs::id_registers),
+    ("zero-register", mmio::zero_register),
+    ("no-syndrome", mmio::no_syndrome),
+    ("sizes", mmio::sizes),
+    ("fetch", mmio::fetch_from_device),
+    ("walk", mmio::walk_in_device),
+    ("wfi-storm", storms::wfi),
+    ("wfe-storm", storms::wfe),
+    ("trap-storm", storms::traps),
+    ("fault-storm", storms::faults),
+    ("flood", storms::flood),
+    ("prefix", storms::prefix),
+    ("own-vector", storms::own_vector),
+    ("cpu-storm", vcpus::cpu_storm),
+    ("spin-off", vcpus::spin_off),
+    ("mute-kick", vcpus::mute_kick),
+];
+
+/// The boot argument `key=0x…`.
+///
+/// # Panics
+/// Without it: the layout is wrong.
+fn address(key: &str) -> u64 {
+    let text = platform().argument(key).and_then(|text| text.strip_prefix("0x"));
+    match text.map(|digits| u64::from_str_radix(digits, 16)) {
+        Some(Ok(value)) => value,
+        _ => panic!("the boot arguments have no {key}=0x…"),
+    }
+}

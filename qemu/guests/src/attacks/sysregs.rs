@@ -1,0 +1,161 @@
+//! System registers a domain has not got (I09, I11 to I15, I45, I46, I51), and those it has.
+#![allow(unsafe_code)] // single instructions under guard
+
+use crate::probe::{Outcome, catch};
+use crate::report::Report;
+use core::arch::asm;
+use core::time::Duration;
+use unikernel::{clock, cpu, read_sysreg, write_sysreg};
+
+macro_rules! mrs {
+    ($name:literal) => {
+        catch(|| {
+            let mut value: u64 = 0xDEAD;
+            // SAFETY: reads a register, or faults and is skipped.
+            unsafe { asm!(concat!("mrs {0}, ", $name), inout(reg) value, options(nostack)) };
+            value
+        })
+    };
+}
+
+macro_rules! msr {
+    ($name:literal, $value:expr) => {
+        catch(|| {
+            let value: u64 = $value;
+            // SAFETY: expected to fault; where it does not, the report says so.
+            unsafe { asm!(concat!("msr ", $name, ", {}"), in(reg) value, options(nostack)) };
+            0
+        })
+    };
+}
+
+macro_rules! undefined {
+    ($report:ident, read: $($read:literal)*; write: $($write:literal)*) => {
+        $( $report.undefined(concat!("read ", $read), mrs!($read)); )*
+        $( $report.undefined(concat!("write ", $write), msr!($write, 1)); )*
+    };
+}
+
+/// Implementation defined space, EL2's and EL3's registers, tracing, profiling, memory tagging and partitioning.
+pub(super) fn unknown(report: &mut Report) {
+    undefined!(report,
+        read: "S3_0_C15_C0_0" "S3_1_C15_C0_0" "S3_1_C15_C2_0" "S3_1_C15_C2_1" "S3_1_C15_C3_0" "S3_1_C11_C0_2"
+            "S3_0_C11_C0_0" "S3_3_C15_C0_0" "S3_7_C15_C0_0"
+            "hcr_el2" "vttbr_el2" "vbar_el2" "elr_el2" "ich_hcr_el2" "cnthctl_el2" "scr_el3"
+            "S3_0_C9_C9_0" "S3_0_C9_C11_0" "S3_3_C13_C2_0" "S3_3_C13_C4_0" "S2_1_C0_C1_0";
+        write: "S3_0_C15_C0_0" "S3_1_C15_C0_0" "S3_1_C15_C2_0" "S3_1_C15_C2_1" "S3_7_C15_C0_0"
+            "hcr_el2" "vttbr_el2" "vbar_el2" "ich_hcr_el2" "ich_lr0_el2" "S3_0_C9_C9_0" "S3_0_C9_C11_0"
+    );
+    // SAFETY: the zero register forms of the same traps.
+    let zero = catch(|| unsafe {
+        asm!("msr S3_1_C15_C2_0, xzr", options(nostack));
+        0
+    });
+    report.undefined("write S3_1_C15_C2_0, xzr", zero);
+    // SAFETY: as above.
+    let zero = catch(|| unsafe {
+        asm!("mrs xzr, S3_1_C15_C2_0", options(nostack));
+        0
+    });
+    report.undefined("read xzr, S3_1_C15_C2_0", zero);
+    // An implementation defined SYS instruction.
+    // SAFETY: as above.
+    let sys = catch(|| unsafe {
+        asm!("sys #1, c15, c2, #0, xzr", options(nostack));
+        0
+    });
+    report.undefined("sys #1, c15, c2, #0", sys);
+    denied(report, "ACTLR_EL1", msr!("actlr_el1", u64::MAX), mrs!("actlr_el1"), 0);
+    denied(report, "PMCR_EL0", msr!("pmcr_el0", 1), mrs!("pmcr_el0"), 0);
+    denied(report, "PMCNTENSET_EL0", msr!("pmcntenset_el0", 1 << 31), mrs!("pmcntenset_el0"), 0);
+    denied(report, "PMCCNTR_EL0", msr!("pmccntr_el0", 5), mrs!("pmccntr_el0"), 0);
+    let sre = msr!("icc_sre_el1", 0);
+    report.check("ICC_SRE_EL1 stays 7", sre.is_ok() && mrs!("icc_sre_el1") == Ok(7), "something else");
+}
+
+/// A register that is either not there or reads as a constant, whatever was written.
+fn denied(report: &mut Report, what: &str, write: Outcome, read: Outcome, constant: u64) {
+    let holds = |outcome: &Outcome, fine: u64| match outcome {
+        Ok(value) => *value == fine,
+        Err(fault) => fault.is_undefined(),
+    };
+    let text = match &read {
+        Ok(value) => *value,
+        Err(fault) => fault.esr,
+    };
+    report.check(what, holds(&write, 0) && holds(&read, constant), format_args!("{text:#x}"));
+}
+
+/// The debug architecture: the OS lock and MDSCR cannot be changed, breakpoints stay with the guest.
+pub(super) fn debug(report: &mut Report) {
+    denied(report, "OSLAR_EL1", msr!("oslar_el1", 0), Ok(0), 0);
+    let _ = msr!("mdscr_el1", 1 << 14 | 1 << 15 | 1);
+    denied(report, "MDSCR_EL1", Ok(0), mrs!("mdscr_el1"), 0);
+    let _ = msr!("dbgbvr0_el1", 0x4010_0000);
+    denied(report, "DBGBVR0_EL1", Ok(0), mrs!("dbgbvr0_el1"), 0);
+    let _ = msr!("dbgbcr0_el1", 0x1E5 | 1 << 13);
+    denied(report, "DBGBCR0_EL1", Ok(0), mrs!("dbgbcr0_el1"), 0);
+    denied(report, "DBGWCR0_EL1", msr!("dbgwcr0_el1", 0x1FFF), mrs!("dbgwcr0_el1"), 0);
+    denied(report, "DBGCLAIMSET_EL1", msr!("dbgclaimset_el1", 1), Ok(0), 0);
+    denied(report, "OSDLR_EL1", msr!("osdlr_el1", 1), mrs!("osdlr_el1"), 0);
+    let at: u64;
+    // SAFETY: the address of the BRK below.
+    unsafe { asm!("adr {}, 2f", "b 3f", "2: brk #0x42", "ret", "3:", out(reg) at, options(nostack)) };
+    let broke = crate::probe::fetch(at, 0);
+    report.fault("BRK comes to me", broke, |f| f.esr == 0x3C << 26 | 1 << 25 | 0x42 && f.elr == at);
+    // SAFETY: HLT is undefined where halting debug is off.
+    let halted = catch(|| unsafe {
+        asm!("hlt #0", options(nostack));
+        0
+    });
+    report.undefined("HLT", halted);
+}
+
+/// EL2's timers are undefined, the guest's own are exact, with the priority mask closed too (I46, I51).
+pub(super) fn timers(report: &mut Report) {
+    undefined!(report,
+        read: "cnthp_ctl_el2" "cnthp_cval_el2" "cnthp_tval_el2" "S3_4_C14_C3_1" "cntvoff_el2" "cntps_ctl_el1" "S3_4_C14_C5_1";
+        write: "cnthp_ctl_el2" "cnthp_cval_el2" "S3_4_C14_C3_1" "cntvoff_el2" "cntps_ctl_el1" "cntfrq_el0"
+    );
+    let (virt, physical) = (clock::ticks(), read_sysreg!("cntpct_el0"));
+    report.check("counters agree", physical.wrapping_sub(virt) < clock::frequency(), physical);
+    write_sysreg!("icc_pmr_el1", 0);
+    cpu::isb();
+    let period = clock::to_ticks(Duration::from_millis(100));
+    let start = clock::ticks();
+    let late = (1..=10).filter(|tick| {
+        clock::sleep_until(start + tick * period);
+        clock::ticks() >= start + (tick + 1) * period
+    });
+    report.equal("ticks missed with PMR = 0", late.count() as u64, 0);
+}
+
+/// What the ID registers show is what is granted (I15): nothing that would trap or is not there.
+pub(super) fn id_registers(report: &mut Report) {
+    let field = |value: Outcome, shift: u32| value.map(|value| value >> shift & 0xF);
+    let pfr0 = mrs!("id_aa64pfr0_el1");
+    report.value("EL1 is AArch64", field(pfr0, 4).map(|value| value & 1), 1);
+    report.value("no EL2", field(pfr0, 8), 0);
+    report.value("no EL3", field(pfr0, 12), 0);
+    report.value("GIC system registers", field(pfr0, 24), 1);
+    report.value("no RAS", field(pfr0, 28), 0);
+    report.value("no SVE", field(pfr0, 32), 0);
+    report.value("no MPAM", field(pfr0, 40), 0);
+    report.value("no AMU", field(pfr0, 44), 0);
+    let dfr0 = mrs!("id_aa64dfr0_el1");
+    report.value("no trace", field(dfr0, 4), 0);
+    report.value("no PMU", field(dfr0, 8), 0);
+    report.value("no SPE", field(dfr0, 32), 0);
+    report.value("no trace buffer", field(dfr0, 44), 0);
+    report.value("no double lock trick", field(dfr0, 36), 0xF);
+    let pfr1 = mrs!("id_aa64pfr1_el1");
+    report.value("no MTE", field(pfr1, 8), 0);
+    report.value("no SME", field(pfr1, 24), 0);
+    report.value("no SVE details", mrs!("S3_0_C0_C4_4"), 0);
+    report.value("no SME details", mrs!("S3_0_C0_C4_5"), 0);
+    report.value("AFR0", mrs!("id_aa64afr0_el1"), 0);
+    report.value("reserved space reads 0", mrs!("S3_0_C0_C7_7"), 0);
+    report.check("physical addresses", mrs!("id_aa64mmfr0_el1").is_ok(), "a fault");
+    report.value("I am vCPU 0", mrs!("mpidr_el1").map(|value| value & 0xFF_00FF_FFFF), 0);
+    report.undefined("write ID_AA64PFR0_EL1", msr!("S3_0_C0_C4_0", 0));
+}

@@ -1,0 +1,154 @@
+//! Costs seen from inside a guest, for `cargo xtask bench`: one line per figure, in counter ticks.
+//!
+//! Under `-icount shift=0` and a counter of 1 GHz a tick is an instruction. Each figure is 1,000 repetitions of one sequence of
+//! instructions, written out so that the compiler adds nothing; what the sequence costs without its subject is subtracted.
+#![no_std]
+#![no_main]
+#![allow(unsafe_code)] // instructions counted one by one
+
+use core::arch::{asm, global_asm};
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicU64, Ordering};
+use unikernel::platform::platform;
+use unikernel::{cpu, irq, println, read_sysreg, write_sysreg};
+
+unikernel::entry!(main);
+
+const RUNS: usize = 1000;
+/// SGI the measurement sends itself.
+const SGI: u32 = 1;
+
+// The guest's first instruction reads the counter; the runtime starts after that. The place it is kept in is initialised
+// data, so that clearing .bss leaves it alone.
+global_asm!(
+    ".section .text.bench, \"ax\"",
+    ".global bench_start",
+    "bench_start:",
+    "mrs x1, cntpct_el0",
+    "adrp x2, BENCH_ENTRY",
+    "add x2, x2, :lo12:BENCH_ENTRY",
+    "str x1, [x2]",
+    "b _start",
+    // Interrupts: the counter first, into x11; then acknowledge, silence the timer, end, and tell by x12.
+    ".balign 0x800",
+    "bench_vectors:",
+    ".space 0x280",
+    "mrs x11, cntvct_el0",
+    "mrs x13, icc_iar1_el1",
+    "msr cntv_ctl_el0, xzr",
+    "isb",
+    "msr icc_eoir1_el1, x13",
+    "mov x12, #1",
+    "eret",
+    ".balign 0x800",
+);
+
+unsafe extern "C" {
+    static bench_vectors: u8;
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".data.bench_entry")]
+static BENCH_ENTRY: AtomicU64 = AtomicU64::new(u64::MAX);
+
+struct Samples(UnsafeCell<[u64; RUNS]>);
+// SAFETY: used by the one vCPU's main only.
+unsafe impl Sync for Samples {}
+static SAMPLES: Samples = Samples(UnsafeCell::new([0; RUNS]));
+
+/// Counter ticks from before the first line to after the last one.
+macro_rules! timed {
+    ($($text:literal),*; $($operand:tt)*) => {{
+        let (before, after): (u64, u64);
+        // SAFETY: a measured instruction on registers of this domain.
+        unsafe {
+            asm!(
+                "isb", "mrs x9, cntvct_el0", $($text,)* "mrs x10, cntvct_el0",
+                out("x9") before, out("x10") after, $($operand)*
+            )
+        };
+        after - before
+    }};
+}
+
+/// Median and worst of [`RUNS`] times `f`.
+fn measure(name: &str, null: u64, mut f: impl FnMut() -> u64) {
+    // SAFETY: nobody else refers to it.
+    let samples = unsafe { &mut *SAMPLES.0.get() };
+    samples.iter_mut().for_each(|sample| *sample = f().saturating_sub(null));
+    samples.sort_unstable();
+    println!("bench {name} {} {}", samples[RUNS / 2], samples[RUNS - 1]);
+}
+
+/// Runs `f` with the measuring vectors in place.
+fn with_vectors<R>(f: impl FnOnce() -> R) -> R {
+    let before = read_sysreg!("vbar_el1");
+    write_sysreg!("vbar_el1", &raw const bench_vectors as u64);
+    cpu::isb();
+    let result = f();
+    write_sysreg!("vbar_el1", before);
+    cpu::isb();
+    result
+}
+
+fn sgi() -> u64 {
+    let (before, at): (u64, u64);
+    // SAFETY: the vector above changes x11 to x13 and nothing else.
+    unsafe {
+        asm!(
+            "mov x12, #0", "isb", "mrs x9, cntvct_el0", "msr icc_sgi1r_el1, x10", "2: cbz x12, 2b",
+            out("x9") before, in("x10") u64::from(SGI) << 24 | 1, out("x11") at, out("x12") _, out("x13") _, options(nostack)
+        )
+    };
+    at - before
+}
+
+/// From the timer's expiry to the vector's first instruction; busy, or asleep.
+fn timer(asleep: bool) -> u64 {
+    let at: u64;
+    let due = read_sysreg!("cntvct_el0") + 5000;
+    write_sysreg!("cntv_cval_el0", due);
+    // SAFETY: as `sgi`.
+    unsafe {
+        if asleep {
+            asm!(
+                "mov x12, #0", "msr cntv_ctl_el0, x10", "isb", "2: wfi", "cbz x12, 2b",
+                in("x10") 1u64, out("x11") at, out("x12") _, out("x13") _, options(nostack)
+            )
+        } else {
+            asm!(
+                "mov x12, #0", "msr cntv_ctl_el0, x10", "isb", "2: cbz x12, 2b",
+                in("x10") 1u64, out("x11") at, out("x12") _, out("x13") _, options(nostack)
+            )
+        }
+    }
+    at - due
+}
+
+fn main() {
+    println!("bench entry {}", BENCH_ENTRY.load(Ordering::Relaxed));
+    let null = timed!(; options(nostack));
+    measure("null", 0, || timed!(; options(nostack)));
+    measure("hvc", null, || timed!("hvc #0"; inout("x0") 0x8400_0000u64 => _, clobber_abi("C")));
+    let Some(gic) = platform().gic else { return println!("bench needs a GIC") };
+    let typer = gic.distributor.base + 4;
+    measure("gicd-read", null, || timed!("ldr w0, [x1]"; out("x0") _, in("x1") typer));
+    match platform().console.and_then(|console| console.intid) {
+        Some(intid) => {
+            let register = gic.distributor.base + 0x100 + u64::from(intid / 32 * 4);
+            let bit = 1u64 << (intid % 32);
+            measure("gicd-write", null, || timed!("str w0, [x1]"; in("x0") bit, in("x1") register));
+        }
+        None => println!("bench gicd-write n/a"),
+    }
+    irq::enable(SGI);
+    with_vectors(|| measure_vectors(null));
+    println!("bench end");
+}
+
+/// Prints after measuring, with the measuring vectors: printing needs no interrupt.
+fn measure_vectors(null: u64) {
+    measure("sgi", null, sgi);
+    measure("timer-busy", 0, || timer(false));
+    measure("timer-wfi", 0, || timer(true));
+}

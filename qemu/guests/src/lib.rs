@@ -1,0 +1,11 @@
+//! What the hostile guests share: trying something that may fault, and saying how it ended.
+//!
+//! The guests know the outcome the documents promise and nothing of the hypervisor's code.
+#![no_std]
+
+#[cfg(target_os = "none")]
+pub mod attacks;
+#[cfg(target_os = "none")]
+pub mod probe;
+#[cfg(target_os = "none")]
+pub mod report;
