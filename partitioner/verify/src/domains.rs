@@ -12,10 +12,10 @@ pub(crate) fn prove(work: &Work<'_, '_>, report: &mut Report<'_>) {
         i56_name_cannot_forge_a_prefix(work, id, domain, report);
         domain_starts_in_its_own_memory(work, id, domain, report);
         i54_console_is_its_own(work, id, domain, report);
-        if domain.flags & DomainFlags::INPUT != 0 {
-            if let Some(first) = input.replace(id) {
-                report.add(Finding::InputTwice { first, second: id });
-            }
+        if domain.flags & DomainFlags::INPUT != 0
+            && let Some(first) = input.replace(id)
+        {
+            report.add(Finding::InputTwice { first, second: id });
         }
     }
 }

@@ -222,13 +222,25 @@ fn i23_stub_is_not_writable_elsewhere(work: &Work<'_, '_>, el2: &El2<'_>, report
     }
 }
 
-/// I21: the registers EL2 uses are on the list of what no domain may reach; each redistributor is another one.
+/// I21: the registers EL2 uses are on the list of what no domain may reach, in one piece, and no two are the same.
 fn i21_el2_devices_are_forbidden_to_domains(work: &Work<'_, '_>, el2: &El2<'_>, report: &mut Report<'_>) {
     for (i, p) in purposes(work).enumerate().filter(|(_, p)| p.kind == Use::Device && p.size > 0) {
         let Some(pa) = el2.pa(p.va) else { continue };
         let registers = PaRegion { base: Pa(pa), size: p.size };
         if !registers.is_valid() || !work.is_covered(registers, fact::FORBIDDEN) {
             report.add(Finding::El2DeviceGrantable { pa: registers, what: p.what });
+        }
+        // Pages that are not mapped at all are another finding.
+        let in_one_piece = (0..p.size / va::PAGE).map(|page| page * va::PAGE).all(|offset| {
+            p.va.checked_add(offset).and_then(|va| el2.pa(va)).is_none_or(|at| at == pa.wrapping_add(offset))
+        });
+        // A single page starts a device; redistributors lie side by side from the start of their region.
+        let starts = work.facts(fact::FORBIDDEN).any(|f| {
+            let offset = pa.wrapping_sub(f.region.base.0 & !(va::PAGE - 1));
+            offset == 0 || (p.size > va::PAGE && f.region.contains(Pa(pa)) && offset % p.size == 0)
+        });
+        if !in_one_piece || !starts {
+            report.add(Finding::El2WrongTarget { va: p.va, pa: Pa(pa), what: p.what });
         }
         let again = purposes(work)
             .skip(i + 1)
