@@ -1,0 +1,80 @@
+//! From boot or CPU_ON into the guest: the CPU's interrupt controller, EL2's registers, scrubbing, EL1.
+#![allow(unsafe_code)] // leaves Rust
+
+use super::percpu::PerCpu;
+use super::{park, registers};
+use crate::dev::gicv3;
+use crate::state::vcpu;
+use cofferdam_plan::{DomainFlags, HeaderFlags, IntId, Plan};
+use core::sync::atomic::Ordering;
+
+/// The SGI of EL2, where it has Group 0.
+pub(crate) fn kick(plan: &Plan<'_>) -> Option<IntId> {
+    (plan.header.flags & HeaderFlags::GROUP0 != 0).then_some(plan.header.kick_sgi)
+}
+
+/// The end of the boot on every CPU: vCPU 0 starts, the others wait for CPU_ON.
+pub(crate) fn first(cpu: &'static PerCpu) -> ! {
+    let plan = cpu.plan();
+    let kick = kick(plan);
+    if !cpu.redistributor.set_up(kick) {
+        defmt::error!("refused: redistributor of CPU {=u16} does not follow", cpu.index.0);
+        park::fault(cpu, park::Reason::Redistributor);
+    }
+    registers::write_all(cpu.domain(), cpu.vcpu);
+    gicv3::cpu_interface(kick.is_some());
+    if !is_group0_ours(cpu, kick) {
+        defmt::error!("refused: CPU {=u16} gets no Group 0 interrupt", cpu.index.0);
+        park::fault(cpu, park::Reason::Redistributor);
+    }
+    let Some(own) = cpu.state.vcpus.get(cpu.vcpu) else { park::idle(cpu) };
+    if cpu.vcpu != 0 {
+        park::wait_for_start(cpu);
+    }
+    scrub(cpu);
+    own.state.store(vcpu::ON, Ordering::Release);
+    let domain = cpu.domain();
+    guest(domain.entry.0, domain.dtb.0)
+}
+
+/// CPU_ON has been called for this vCPU.
+pub(crate) fn again(cpu: &'static PerCpu, entry: u64, context: u64) -> ! {
+    registers::write_all(cpu.domain(), cpu.vcpu);
+    gicv3::cpu_interface(kick(cpu.plan()).is_some());
+    guest(entry, context)
+}
+
+fn guest(entry: u64, x0: u64) -> ! {
+    // SAFETY: all EL2 registers have been written for this CPU's vCPU, TPIDR_EL2 points to its PerCpu; stage 2 confines
+    // whatever `entry` is.
+    unsafe { super::enter_guest(entry, x0) }
+}
+
+/// Group 0 ownership is probed, not believed (invariant I48): the kick SGI, sent to this CPU, must show as an FIQ.
+fn is_group0_ours(cpu: &PerCpu, kick: Option<IntId>) -> bool {
+    let Some(kick) = kick else { return true };
+    let Some(value) = cpu.targets.kick(cpu.vcpu, kick) else { return false };
+    gicv3::send_group0(value);
+    let seen = (0..1000).any(|_| gicv3::is_fiq_pending());
+    if let Some(intid) = gicv3::acknowledge() {
+        gicv3::end(intid);
+        return seen && intid == kick;
+    }
+    false
+}
+
+/// `scrub = "boot"`: clears what the image does not fill of the domain's RAM, before its first instruction.
+fn scrub(cpu: &PerCpu) {
+    let (plan, domain) = (cpu.plan(), cpu.domain());
+    let Some(ranges) = plan.scrubs_of(domain) else { return };
+    if domain.flags & DomainFlags::SCRUB_AT_BOOT == 0 || ranges.is_empty() {
+        return;
+    }
+    let base = plan.header.base.0;
+    let records = core::ptr::from_ref(ranges).cast::<u8>() as u64 - cofferdam_plan::va::HYP_VA + base;
+    // SAFETY: only the address is taken.
+    let routine = base + super::offset_in_image(unsafe { &super::scrub_off });
+    // SAFETY: the routine lies in the page that is mapped at its physical address and uses no stack; the ranges are this
+    // domain's RAM (the verifier's proof), not yet in use; it turns the MMU back on.
+    unsafe { super::call_scrub(records, ranges.len() as u64, routine) };
+}

@@ -1,0 +1,45 @@
+//! Calls EL2 makes itself to the firmware at EL3 (PSCI, DEN 0022). No guest value reaches them (invariant I59).
+#![allow(unsafe_code)] // SMC
+
+use core::arch::asm;
+
+const CPU_OFF: u64 = 0x8400_0002;
+const CPU_ON: u64 = 0xC400_0003;
+const SYSTEM_OFF: u64 = 0x8400_0008;
+
+/// One SMC with up to three arguments.
+fn call(function: u64, a1: u64, a2: u64, a3: u64) -> i64 {
+    let result: u64;
+    // SAFETY: PSCI calls follow the SMC calling convention: x0 to x17 may change, memory as the function says. The three
+    // functions above write none of ours.
+    unsafe {
+        asm!("smc #0", inout("x0") function => result, inout("x1") a1 => _, inout("x2") a2 => _, inout("x3") a3 => _,
+            out("x4") _, out("x5") _, out("x6") _, out("x7") _, out("x8") _, out("x9") _, out("x10") _, out("x11") _,
+            out("x12") _, out("x13") _, out("x14") _, out("x15") _, out("x16") _, out("x17") _, options(nostack));
+    }
+    result as i64
+}
+
+/// Starts the CPU `mpidr` at physical `entry` with x0 = `context`. Answers PSCI's code.
+pub(crate) fn cpu_on(mpidr: u64, entry: u64, context: u64) -> i64 {
+    call(CPU_ON, mpidr, entry, context)
+}
+
+/// Turns this CPU off; where the firmware refuses, it sleeps.
+pub(crate) fn cpu_off() -> ! {
+    call(CPU_OFF, 0, 0, 0);
+    sleep()
+}
+
+/// Turns the machine off; where the firmware refuses, this CPU sleeps.
+pub(crate) fn power_off() -> ! {
+    call(SYSTEM_OFF, 0, 0, 0);
+    sleep()
+}
+
+/// Sleeps for good.
+pub(crate) fn sleep() -> ! {
+    loop {
+        cortex_a::asm::wfi();
+    }
+}

@@ -1,0 +1,101 @@
+//! What one CPU knows: its guest's registers, its place in the plan, its own buffers.
+//!
+//! It lies at the upper end of the CPU's area; the stack grows down from it. Cells throughout: only this CPU reaches it,
+//! through a shared reference, so that the log and a trap may hold it at once.
+#![allow(unsafe_code)] // places itself in the CPU's area
+
+use super::registers::mrs;
+use crate::dev::gicv3::{Distributor, Redistributor};
+use crate::log::Buffer;
+use crate::state::{DomainState, state_of};
+use cofferdam_plan::{CpuIndex, Domain, DomainId, Plan, va};
+use core::cell::Cell;
+use hyp_min::vdev::View;
+use hyp_min::vdev::sgi::Targets;
+
+/// See the file's header. vectors.S knows that `x` comes first.
+#[repr(C, align(16))]
+pub(crate) struct PerCpu {
+    /// x0 to x30 of the guest while it is trapped; index 31 is XZR and stays 0.
+    x: [Cell<u64>; 32],
+    /// Index in the plan's CPUs.
+    pub(crate) index: CpuIndex,
+    /// The domain this CPU belongs to.
+    pub(crate) id: DomainId,
+    /// Its vCPU number there.
+    pub(crate) vcpu: usize,
+    /// The domain for the virtual interrupt controller.
+    pub(crate) view: View<'static>,
+    /// The domain's run-time state.
+    pub(crate) state: &'static DomainState,
+    /// Its vCPUs as SGI targets.
+    pub(crate) targets: Targets,
+    /// The physical distributor.
+    pub(crate) distributor: Distributor,
+    /// This CPU's physical redistributor.
+    pub(crate) redistributor: Redistributor,
+    /// Log frame being built, and this domain's allowance of records.
+    pub(crate) log: Buffer,
+}
+
+const _: () = assert!(core::mem::offset_of!(PerCpu, x) == 0);
+const _: () = assert!(size_of::<PerCpu>() + 0x1400 <= va::CPU_AREA as usize, "5 KiB of stack remain");
+
+impl PerCpu {
+    /// Writes this CPU's own from the plan. `index` is valid (boot.S has used it to find the stack).
+    pub(crate) fn set_up(plan: &'static Plan<'static>, index: usize) -> Option<&'static Self> {
+        let cpu = plan.cpus.get(index)?;
+        let domain = plan.domains.get(usize::from(cpu.domain))?;
+        let state = state_of(domain);
+        let place = (cpu.area_va + va::CPU_AREA) as usize - size_of::<Self>();
+        let value = Self {
+            x: [const { Cell::new(0) }; 32],
+            index: CpuIndex(index as u16),
+            id: DomainId(cpu.domain),
+            vcpu: usize::from(cpu.vcpu),
+            view: View { plan, domain, dist: &state.dist },
+            state,
+            targets: Targets::new(plan, domain),
+            distributor: Distributor::new(plan.header.gicd_va),
+            redistributor: Redistributor::new(cpu.gicr_va),
+            log: Buffer::new(),
+        };
+        let place = place as *mut Self;
+        // SAFETY: the plan's area for this CPU: mapped, writable, its own, above the stack in use; the verifier proves
+        // that areas do not overlap.
+        unsafe { place.write(value) };
+        // SAFETY: just written; nobody writes it as a whole again.
+        Some(unsafe { &*place })
+    }
+
+    /// This CPU's own; before [`PerCpu::set_up`] there is none.
+    pub(crate) fn current() -> Option<&'static Self> {
+        let place = mrs!("tpidr_el2") as *const Self;
+        // SAFETY: TPIDR_EL2 is 0 from the stub on; `registers::own` points it to this CPU's PerCpu once that is written.
+        unsafe { place.as_ref() }
+    }
+
+    /// The domain's record.
+    pub(crate) fn domain(&self) -> &'static Domain {
+        self.view.domain
+    }
+
+    /// The plan.
+    pub(crate) fn plan(&self) -> &'static Plan<'static> {
+        self.view.plan
+    }
+
+    /// A general-purpose register as an instruction names it: 31 reads as zero.
+    #[inline(always)]
+    pub(crate) fn register(&self, n: u8) -> u64 {
+        self.x[usize::from(n & 31)].get()
+    }
+
+    /// Sets a general-purpose register; 31 is not one.
+    #[inline(always)]
+    pub(crate) fn set_register(&self, n: u8, value: u64) {
+        if n < 31 {
+            self.x[usize::from(n & 31)].set(value);
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Every exception that reaches EL2, by class: emulate, inject, park (invariant I03: the table is total, nothing panics).
+//!
+//! What is not granted becomes a synchronous external abort in the guest, what does not exist an undefined instruction.
+#![allow(unsafe_code)] // exported to vectors.S; system registers
+
+use super::percpu::PerCpu;
+use super::registers::{mrs, msr};
+use super::{calls, enter, park};
+use crate::dev::gicv3;
+use crate::{console, state};
+use cofferdam_plan::{DomainFlags, va};
+use core::sync::atomic::Ordering;
+use hyp_min::vdev::syndrome::{self, Injection, ec};
+use hyp_min::vdev::sysreg::{Policy, policy};
+use hyp_min::vdev::{Access, Outcome, dist, idreg, redist};
+
+/// HVC from AArch64.
+#[unsafe(no_mangle)]
+extern "C" fn trap_call(cpu: &'static PerCpu, esr: u64) {
+    calls::call(cpu, esr);
+}
+
+/// Every other synchronous exception from a guest.
+#[unsafe(no_mangle)]
+extern "C" fn trap_sync(cpu: &'static PerCpu, esr: u64) {
+    match syndrome::class(esr) {
+        ec::DATA_ABORT => data_abort(cpu, esr),
+        ec::SYSREG => system_register(cpu, esr),
+        class => rare(cpu, esr, class),
+    }
+}
+
+/// The rest of the table.
+#[inline(never)]
+fn rare(cpu: &'static PerCpu, esr: u64, class: u8) {
+    match class {
+        ec::INSTRUCTION_ABORT => refuse(cpu, esr),
+        ec::SMC => {
+            advance(esr);
+            calls::call(cpu, esr);
+        }
+        // Not trapped; a NOP is what WFI and WFE may be.
+        ec::WFX => advance(esr),
+        // AArch32 EL0: MCR, MRC, MCRR, MRRC, LDC, STC, VMRS (0x03 to 0x08, 0x0C), DCC. AArch64: pointer authentication,
+        // LD64B, MSRR, SVE, ERET, TSTART, SME, GCS, and "unknown". None is granted; each is undefined.
+        0x00 | 0x03..=0x0A | 0x0C | 0x14 | 0x19 | 0x1A | 0x1B | 0x1D | 0x2D => undefined(esr),
+        _ => park::fault(cpu, park::Reason::UnhandledClass),
+    }
+}
+
+/// An access that stage 2 does not map: an emulated frame, or nothing.
+#[inline(always)]
+fn data_abort(cpu: &'static PerCpu, esr: u64) {
+    if !syndrome::is_translation_fault(esr) {
+        return refuse(cpu, esr);
+    }
+    let Some(access) = syndrome::data_access(esr) else { return refuse(cpu, esr) };
+    let ipa = syndrome::ipa(mrs!("hpfar_el2"), mrs!("far_el2"));
+    let write = access.write.then(|| syndrome::truncate(access, cpu.register(access.register)));
+    match emulate(cpu, ipa, access.size, write) {
+        Outcome::Abort => refuse(cpu, esr),
+        Outcome::Handled(value) => {
+            if !access.write {
+                cpu.set_register(access.register, syndrome::extend(access, value));
+            }
+            advance(esr);
+        }
+    }
+}
+
+/// The three emulated frames, the distributor first.
+#[inline(always)]
+fn emulate(cpu: &'static PerCpu, ipa: u64, size: u8, write: Option<u64>) -> Outcome {
+    let header = cpu.plan().header;
+    let offset = ipa.wrapping_sub(header.gicd_ipa.0);
+    if offset < u64::from(dist::FRAME_SIZE) {
+        return dist::access(&cpu.view, &cpu.distributor.0, Access { offset: offset as u32, size, write });
+    }
+    let offset = ipa.wrapping_sub(header.gicr_ipa.0);
+    if offset < u64::from(cpu.domain().vcpu_count) * u64::from(redist::STRIDE) {
+        return redistributor(cpu, Access { offset: offset as u32, size, write });
+    }
+    let offset = ipa.wrapping_sub(cpu.domain().vuart_ipa.0);
+    if cpu.domain().flags & DomainFlags::CONSOLE != 0 && offset < va::PAGE {
+        return console::access(cpu, Access { offset: offset as u32, size, write });
+    }
+    Outcome::Abort
+}
+
+#[inline(never)]
+fn redistributor(cpu: &PerCpu, access: Access) -> Outcome {
+    let frame = |vcpu: usize| {
+        let index = cpu.plan().vcpus_of(cpu.domain())?.get(vcpu)?;
+        Some(gicv3::Redistributor::new(cpu.plan().cpus.get(usize::from(index.0))?.gicr_va).0)
+    };
+    redist::access(&cpu.view, frame, access)
+}
+
+/// MSR, MRS, SYS.
+#[inline(always)]
+fn system_register(cpu: &'static PerCpu, esr: u64) {
+    let access = syndrome::sys_access(esr);
+    let value = match (policy(access.reg, access.read), access.read) {
+        (Policy::Sgi1, false) => {
+            cpu.targets.expand(cpu.vcpu, cpu.register(access.register), gicv3::send_group1);
+            return advance(esr);
+        }
+        (Policy::Constant(value), _) => value,
+        (Policy::Id(reg), true) => {
+            let index = u64::from(reg.crm.clamp(1, 7) - 1) * 8 + u64::from(reg.op2 & 7);
+            idreg::filter(reg, super::read_id(index))
+        }
+        (Policy::Undefined | Policy::Id(_) | Policy::Sgi1, _) => return undefined(esr),
+    };
+    if access.read {
+        cpu.set_register(access.register, value);
+    }
+    advance(esr);
+}
+
+/// Steps over the trapped instruction.
+#[inline(always)]
+fn advance(esr: u64) {
+    msr!("elr_el2", mrs!("elr_el2").wrapping_add(syndrome::instruction_bytes(esr)));
+}
+
+/// Not granted: a synchronous external abort in the guest, or the end where it comes from the guest's own vectors. Also
+/// where a revoked stage 2 shows.
+#[inline(never)]
+fn refuse(cpu: &'static PerCpu, esr: u64) {
+    if cpu.state.status.load(Ordering::Acquire) != state::RUNNING {
+        park::idle(cpu);
+    }
+    let (pc, far, spsr) = (mrs!("elr_el2"), mrs!("far_el2"), mrs!("spsr_el2"));
+    if syndrome::from_el1(spsr) && pc.wrapping_sub(mrs!("vbar_el1")) < 0x800 {
+        park::fault(cpu, park::Reason::VectorAbort);
+    }
+    if let Some(held_back) = cpu.log.permit() {
+        let (domain, vcpu) = (cpu.id.0, cpu.vcpu as u32);
+        if held_back != 0 {
+            defmt::warn!("domain {=u16} vcpu {=u32}: {=u32} records held back", domain, vcpu, held_back);
+        }
+        defmt::warn!(
+            "refused domain {=u16} vcpu {=u32}: pc {=u64:#x} esr {=u64:#x} far {=u64:#x} hpfar {=u64:#x}",
+            domain, vcpu, pc, esr, far, if syndrome::hpfar_valid(esr) { mrs!("hpfar_el2") } else { 0 }
+        );
+    }
+    msr!("far_el1", far);
+    inject(syndrome::external_abort(esr, spsr, mrs!("sctlr_el1")));
+}
+
+#[inline(never)]
+fn undefined(esr: u64) {
+    inject(syndrome::undefined(esr, mrs!("spsr_el2"), mrs!("sctlr_el1")));
+}
+
+/// Makes the guest take an exception to EL1 at the trapped instruction.
+fn inject(exception: Injection) {
+    msr!("esr_el1", exception.esr);
+    msr!("elr_el1", mrs!("elr_el2"));
+    msr!("spsr_el1", mrs!("spsr_el2"));
+    msr!("elr_el2", mrs!("vbar_el1").wrapping_add(exception.vector));
+    msr!("spsr_el2", exception.spsr);
+}
+
+/// A physical FIQ: EL2's own.
+#[unsafe(no_mangle)]
+extern "C" fn trap_fiq(cpu: &'static PerCpu) {
+    serve(cpu);
+    if cpu.state.status.load(Ordering::Acquire) != state::RUNNING {
+        park::idle(cpu);
+    }
+}
+
+/// Serves one of EL2's interrupts, if one is pending. One per call: another FIQ brings the next.
+pub(crate) fn serve(cpu: &'static PerCpu) {
+    let Some(intid) = gicv3::acknowledge() else { return };
+    let plan = cpu.plan();
+    if Some(intid) == enter::kick(plan) {
+        // The state that the kick announces is looked at by the caller.
+    } else if intid == gicv3::HYP_TIMER {
+        console::timer(plan);
+    } else if intid == plan.header.console_intid {
+        console::receive(plan);
+    } else {
+        if intid.is_spi() {
+            cpu.distributor.disable(intid);
+        } else {
+            cpu.redistributor.disable(intid);
+        }
+        defmt::warn!("unexpected Group 0 interrupt {=u32} on CPU {=u16}, disabled", intid.0, cpu.index.0);
+    }
+    gicv3::end(intid);
+}
+
+/// IMO is 0: a physical IRQ never comes here.
+#[unsafe(no_mangle)]
+extern "C" fn trap_irq(cpu: &'static PerCpu) {
+    park::fault(cpu, park::Reason::UnhandledClass);
+}
+
+/// A physical SError is charged to the domain of the CPU that takes it (invariant I04).
+#[unsafe(no_mangle)]
+extern "C" fn trap_serror(cpu: &'static PerCpu) {
+    park::fault(cpu, park::Reason::SystemError);
+}
+
+/// An exception taken from EL2 itself. `cpu` is the CPU's own, on a fresh stack; none before it has been set up.
+#[unsafe(no_mangle)]
+extern "C" fn trap_own(cpu: Option<&'static PerCpu>, kind: u64) -> ! {
+    defmt::error!("exception {=u64} in EL2: pc {=u64:#x} esr {=u64:#x} far {=u64:#x}", kind, mrs!("elr_el2"), mrs!("esr_el2"), mrs!("far_el2"));
+    match cpu {
+        Some(cpu) => park::fault(cpu, park::Reason::Hypervisor),
+        None => super::firmware::power_off(),
+    }
+}

@@ -1,0 +1,210 @@
+// Exception vectors of EL2, and the way into a guest.
+//
+// SP_EL2 is this CPU's PerCpu whenever a guest runs: the guest's registers are its first field, the stack grows down from
+// it. Rust keeps x19 to x29, so a call or an interrupt saves only the others. Slot 31 (XZR) stays zero.
+
+    .section .text.vectors, "ax"
+    .arch_extension fp
+    .arch_extension simd
+
+.macro SAVE_CALLER
+    stp     x0, x1, [sp]
+    stp     x2, x3, [sp, #16]
+    stp     x4, x5, [sp, #32]
+    stp     x6, x7, [sp, #48]
+    stp     x8, x9, [sp, #64]
+    stp     x10, x11, [sp, #80]
+    stp     x12, x13, [sp, #96]
+    stp     x14, x15, [sp, #112]
+    stp     x16, x17, [sp, #128]
+    stp     x18, x19, [sp, #144]
+    str     x30, [sp, #240]
+.endm
+
+// No speculation past an ERET into what follows (DDI 0487, ERET; no SB before Armv8.5).
+.macro RETURN
+    ldp     x2, x3, [sp, #16]
+    ldp     x4, x5, [sp, #32]
+    ldp     x6, x7, [sp, #48]
+    ldp     x8, x9, [sp, #64]
+    ldp     x10, x11, [sp, #80]
+    ldp     x12, x13, [sp, #96]
+    ldp     x14, x15, [sp, #112]
+    ldp     x16, x17, [sp, #128]
+    ldr     x18, [sp, #144]
+    ldr     x30, [sp, #240]
+    ldp     x0, x1, [sp]
+    eret
+    dsb     nsh
+    isb
+.endm
+
+// An exception taken from EL2 itself: the stack may be what failed, so it starts anew.
+.macro OWN kind
+    .balign 128
+    mrs     x0, tpidr_el2
+    cbz     x0, .Lkeep\@
+    mov     sp, x0
+.Lkeep\@:
+    mov     x1, #\kind
+    b       trap_own
+.endm
+
+.macro SYNC
+    .balign 128
+    SAVE_CALLER
+    mrs     x1, esr_el2
+    mov     x0, sp
+    lsr     x2, x1, #26
+    cmp     x2, #0x16
+    b.ne    sync_any
+    bl      trap_call
+    b       return
+.endm
+
+.macro OTHER target
+    .balign 128
+    SAVE_CALLER
+    mov     x0, sp
+    bl      \target
+    b       return
+.endm
+
+    .balign 2048
+    .global vectors
+vectors:
+    OWN     0
+    OWN     1
+    OWN     2
+    OWN     3
+    OWN     0
+    OWN     1
+    OWN     2
+    OWN     3
+    SYNC
+    OTHER   trap_irq
+    OTHER   trap_fiq
+    OTHER   trap_serror
+    SYNC
+    OTHER   trap_irq
+    OTHER   trap_fiq
+    OTHER   trap_serror
+    .balign 128
+
+return:
+    RETURN
+
+sync_any:
+    stp     x20, x21, [sp, #160]
+    stp     x22, x23, [sp, #176]
+    stp     x24, x25, [sp, #192]
+    stp     x26, x27, [sp, #208]
+    stp     x28, x29, [sp, #224]
+    bl      trap_sync
+    ldr     x19, [sp, #152]
+    ldp     x20, x21, [sp, #160]
+    ldp     x22, x23, [sp, #176]
+    ldp     x24, x25, [sp, #192]
+    ldp     x26, x27, [sp, #208]
+    ldp     x28, x29, [sp, #224]
+    RETURN
+
+// enter_guest(x0 entry, x1 its x0): EL1 as after a warm reset, nothing left of whoever used this CPU before, then EL1.
+// Registers of optional features have been dealt with by registers.rs.
+    .global enter_guest
+enter_guest:
+    mrs     x2, tpidr_el2
+    mov     sp, x2
+    msr     elr_el2, x0
+    mov     x2, #0x3C5                          // EL1h, DAIF masked
+    msr     spsr_el2, x2
+    ldr     x2, ={SCTLR_EL1}
+    msr     sctlr_el1, x2
+    msr     cpacr_el1, xzr
+    msr     ttbr0_el1, xzr
+    msr     ttbr1_el1, xzr
+    msr     tcr_el1, xzr
+    msr     mair_el1, xzr
+    msr     amair_el1, xzr
+    msr     vbar_el1, xzr
+    msr     esr_el1, xzr
+    msr     far_el1, xzr
+    msr     afsr0_el1, xzr
+    msr     afsr1_el1, xzr
+    msr     par_el1, xzr
+    msr     elr_el1, xzr
+    msr     spsr_el1, xzr
+    msr     sp_el0, xzr
+    msr     sp_el1, xzr
+    msr     tpidr_el0, xzr
+    msr     tpidrro_el0, xzr
+    msr     tpidr_el1, xzr
+    msr     contextidr_el1, xzr
+    msr     csselr_el1, xzr
+    msr     cntkctl_el1, xzr
+    msr     cntv_ctl_el0, xzr
+    msr     cntv_cval_el0, xzr
+    msr     cntp_ctl_el0, xzr
+    msr     cntp_cval_el0, xzr
+    msr     mdscr_el1, xzr
+    msr     fpcr, xzr
+    msr     fpsr, xzr
+    // The only FP instructions of EL2: what the loader left in the registers is not the guest's to read.
+    .irp    n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
+    movi    v\n\().2d, #0
+    .endr
+    tlbi    vmalls12e1
+    ic      iallu
+    dsb     nsh
+    isb
+    mov     x0, x1
+    .irp    n, 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30
+    mov     x\n, xzr
+    .endr
+    eret
+    dsb     nsh
+    isb
+
+// read_id(x0 index): ID register op0 3, op1 0, CRn 0, CRm 1 + index / 8, op2 index % 8. Unallocated ones read as zero.
+    .global read_id
+read_id:
+    adr     x9, 1f
+    add     x9, x9, x0, lsl #3
+    br      x9
+1:  .irp    m, 1,2,3,4,5,6,7
+    .irp    o, 0,1,2,3,4,5,6,7
+    mrs     x0, S3_0_C0_C\m\()_\o
+    ret
+    .endr
+    .endr
+
+// clear_list_registers(x0 count, 1 to 16)
+    .global clear_list_registers
+clear_list_registers:
+    adr     x9, 1f
+    sub     x9, x9, x0, lsl #2
+    br      x9
+    .irp    n, 15,14,13,12,11,10,9,8,7,6,5,4,3,2,1,0
+    msr     ich_lr\n\()_el2, xzr
+    .endr
+1:  ret
+
+// clear_memory(x0 start, x1 bytes), both multiples of 64.
+    .global clear_memory
+clear_memory:
+    stp     xzr, xzr, [x0]
+    stp     xzr, xzr, [x0, #16]
+    stp     xzr, xzr, [x0, #32]
+    stp     xzr, xzr, [x0, #48]
+    add     x0, x0, #64
+    subs    x1, x1, #64
+    b.hi    clear_memory
+    ret
+
+// call_scrub(x0 ranges, x1 their number, x2 physical address of scrub_off)
+    .global call_scrub
+call_scrub:
+    stp     x29, x30, [sp, #-16]!
+    blr     x2
+    ldp     x29, x30, [sp], #16
+    ret

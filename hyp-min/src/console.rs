@@ -1,0 +1,216 @@
+//! The shared UART: the domains' rings out through the multiplexer, what is typed in to one domain.
+//!
+//! Nothing here waits: the multiplexer's lock is tried, the UART's FIFO asked. What does not go out now is looked at again
+//! at the next byte or when this CPU's EL2 timer says so, so a flood costs the CPU that makes it.
+#![allow(unsafe_code)] // EL2's timer
+
+use crate::arch::aarch64::percpu::PerCpu;
+use crate::arch::aarch64::registers::{mrs, msr};
+use crate::dev::pl011::Pl011;
+use crate::lock::FlagLock;
+use crate::state::{self, state_of};
+use cofferdam_plan::{Domain, DomainFlags, NO_INTID, Plan, UartKind};
+use core::fmt::Write;
+use core::sync::atomic::{AtomicBool, Ordering};
+use hyp_min::vdev::console::{Mux, OUTPUT, Sources};
+use hyp_min::vdev::ring::Ring;
+use hyp_min::vdev::vuart::{Effect, Vuart};
+use hyp_min::vdev::{Access, Outcome};
+
+/// Bytes taken from the UART in one interrupt.
+const TAKE: u32 = 32;
+
+static MUX: FlagLock<Mux> = FlagLock::new(Mux::new(1_000_000));
+/// The hypervisor's own lines; the lock makes their producer one.
+static OWN: Ring<OUTPUT> = Ring::new();
+static OWN_PRODUCER: FlagLock<()> = FlagLock::new(());
+/// Receive interrupts are stopped because the input ring is full.
+static STOPPED: AtomicBool = AtomicBool::new(false);
+
+/// The plan's rings.
+struct Rings(&'static Plan<'static>);
+
+impl Sources for Rings {
+    fn domain(&self, index: usize) -> Option<&Ring<OUTPUT>> {
+        let domain = self.0.domains.get(index)?;
+        (domain.flags & DomainFlags::CONSOLE != 0).then(|| &state_of(domain).output)
+    }
+
+    fn name(&self, index: usize) -> &[u8] {
+        let name = self.0.domains.get(index).map_or(&[][..], |domain| &domain.name);
+        name.split(|byte| *byte == 0).next().unwrap_or(&[])
+    }
+
+    fn own(&self) -> &Ring<OUTPUT> {
+        &OWN
+    }
+
+    fn count(&self) -> usize {
+        self.0.domains.len()
+    }
+}
+
+/// The system counter.
+pub(crate) fn now() -> u64 {
+    mrs!("cntpct_el0")
+}
+
+/// Its frequency in Hz.
+pub(crate) fn frequency() -> u64 {
+    mrs!("cntfrq_el0")
+}
+
+fn uart(plan: &Plan<'_>) -> Option<Pl011> {
+    let header = plan.header;
+    (header.console_kind == UartKind::PL011 && header.console_va != 0).then(|| Pl011::new(header.console_va))
+}
+
+/// Boot CPU, before anything is said.
+pub(crate) fn set_up(plan: &Plan<'_>) {
+    MUX.with(|mux| *mux = Mux::new(frequency() / 50));
+    if let Some(uart) = uart(plan) {
+        uart.set_up();
+        uart.listen(plan.domains.iter().any(|domain| domain.flags & DomainFlags::INPUT != 0));
+    }
+    if let Some(log) = log_uart(plan) {
+        log.set_up();
+    }
+}
+
+/// The UART that carries the log alone, where there is one.
+pub(crate) fn log_uart(plan: &Plan<'_>) -> Option<Pl011> {
+    let header = plan.header;
+    (header.console_kind == UartKind::PL011 && header.log_va != 0).then(|| Pl011::new(header.log_va))
+}
+
+/// Queues a whole line of the hypervisor's own; drops it where it does not fit.
+pub(crate) fn say(line: &[u8]) {
+    OWN_PRODUCER.with(|()| OWN.push_all(line));
+}
+
+/// Sends what can be sent now.
+pub(crate) fn flush(plan: &'static Plan<'static>) {
+    let Some(uart) = uart(plan) else { return };
+    let left = MUX.ask(|mux| mux.drain(&Rings(plan), now(), &mut |byte| uart.send(byte)));
+    if left == Some(true) || left.is_some() && MUX.take_asked() {
+        // CNTHP_CTL_EL2: enabled, not masked.
+        msr!("cnthp_cval_el2", now().saturating_add(frequency() / 50));
+        msr!("cnthp_ctl_el2", 1);
+    }
+}
+
+/// This CPU's EL2 timer has come.
+pub(crate) fn timer(plan: &'static Plan<'static>) {
+    msr!("cnthp_ctl_el2", 0);
+    flush(plan);
+}
+
+/// What the virtual UART wants done. Under its lock.
+#[inline]
+fn apply(cpu_or_plan: &Plan<'_>, domain: &Domain, effect: Effect) {
+    if let Some(byte) = effect.send {
+        state_of(domain).output.push(byte);
+    }
+    if let (Some(high), true) = (effect.line, domain.vuart_intid != NO_INTID && domain.vuart_intid.is_spi()) {
+        crate::dev::gicv3::Distributor::new(cpu_or_plan.header.gicd_va).set_line(domain.vuart_intid, high);
+    }
+}
+
+fn refresh(plan: &Plan<'_>, domain: &Domain, vuart: &mut Vuart) {
+    let state = state_of(domain);
+    let effect = vuart.refresh(!state.output.is_full(), &state.input);
+    apply(plan, domain, effect);
+}
+
+/// One guest access to its virtual UART.
+pub(crate) fn access(cpu: &PerCpu, access: Access) -> Outcome {
+    let (plan, domain, state) = (cpu.plan(), cpu.domain(), cpu.state);
+    let done = state.vuart.with(|vuart| {
+        let (outcome, effect) = vuart.access(access, !state.output.is_full(), &state.input);
+        apply(plan, domain, effect);
+        (outcome, effect.send.is_some())
+    });
+    // Another vCPU of the same domain holds it and never lets go: it has died in EL2. Reads as zero.
+    let Some((outcome, sent)) = done else { return Outcome::Handled(0) };
+    if state.vuart.take_asked() {
+        state.vuart.ask(|vuart| refresh(plan, domain, vuart));
+    }
+    if sent {
+        flush(plan);
+    }
+    resume(plan, domain);
+    outcome
+}
+
+/// Lets receive interrupts through again once the input ring has room.
+fn resume(plan: &Plan<'_>, domain: &Domain) {
+    if STOPPED.load(Ordering::Relaxed)
+        && domain.flags & DomainFlags::INPUT != 0
+        && !state_of(domain).input.is_full()
+        && STOPPED.swap(false, Ordering::SeqCst)
+    {
+        if let Some(uart) = uart(plan) {
+            uart.listen(true);
+        }
+    }
+}
+
+/// The UART's interrupt: a bounded number of bytes to the domain that has the input.
+pub(crate) fn receive(plan: &'static Plan<'static>) {
+    let Some(uart) = uart(plan) else { return };
+    let Some(domain) = plan.domains.iter().find(|domain| domain.flags & DomainFlags::INPUT != 0) else {
+        uart.listen(false);
+        return;
+    };
+    let state = state_of(domain);
+    for _ in 0..TAKE {
+        if state.input.is_full() {
+            uart.listen(false);
+            STOPPED.store(true, Ordering::SeqCst);
+            resume(plan, domain);
+            break;
+        }
+        match uart.receive() {
+            Some(byte) => state.input.push(byte),
+            None => break,
+        };
+    }
+    state.vuart.ask(|vuart| refresh(plan, domain, vuart));
+}
+
+/// Everything out, as far as the UART takes it within two seconds. Nothing else runs any more.
+pub(crate) fn drain(plan: &'static Plan<'static>) {
+    let Some(uart) = uart(plan) else { return };
+    let end = now().saturating_add(frequency() * 2);
+    while now() < end {
+        let left = MUX.with(|mux| mux.drain(&Rings(plan), now(), &mut |byte| uart.send(byte)));
+        if left != Some(true) && !uart.is_busy() {
+            break;
+        }
+        cortex_a::asm::barrier::isb(cortex_a::asm::barrier::SY);
+        core::hint::spin_loop();
+    }
+}
+
+/// The last line before the power goes.
+pub(crate) fn say_end() {
+    let mut line = Line { bytes: [0; 40], len: 0 };
+    if writeln!(line, "[hyp] end parked={}", state::parked()).is_ok() {
+        say(line.bytes.get(..line.len).unwrap_or(&[]));
+    }
+}
+
+struct Line {
+    bytes: [u8; 40],
+    len: usize,
+}
+
+impl Write for Line {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        for byte in text.bytes() {
+            *self.bytes.get_mut(self.len).ok_or(core::fmt::Error)? = byte;
+            self.len += 1;
+        }
+        Ok(())
+    }
+}

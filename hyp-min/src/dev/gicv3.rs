@@ -1,0 +1,238 @@
+//! The physical GICv3 (IHI 0069): brought from any state to the plan's, and EL2's own Group 0 interrupts.
+//!
+//! Guests' interrupts are Group 1 at priority 0x80 (their 0); EL2's own are Group 0 at 0x00, so that nothing a guest
+//! acknowledges holds them off.
+#![allow(unsafe_code)] // CPU interface registers
+
+use super::mmio::Mmio;
+use crate::arch::aarch64::registers::{barrier, mrs, msr};
+use cofferdam_plan::{HeaderFlags, IntId, NO_INTID, Plan};
+
+const GICD_CTLR: u32 = 0x0000;
+const GICD_TYPER: u32 = 0x0004;
+const IGROUPR: u32 = 0x0080;
+const ISENABLER: u32 = 0x0100;
+const ICENABLER: u32 = 0x0180;
+const ISPENDR: u32 = 0x0200;
+const ICPENDR: u32 = 0x0280;
+const ICACTIVER: u32 = 0x0380;
+const IPRIORITYR: u32 = 0x0400;
+const ICFGR: u32 = 0x0C00;
+const IROUTER: u32 = 0x6000;
+const GICD_PIDR2: u32 = 0xFFE8;
+const GICR_CTLR: u32 = 0x0000;
+const GICR_TYPER: u32 = 0x0008;
+const GICR_WAKER: u32 = 0x0014;
+/// SGI frame, from the start of the RD frame.
+const SGI_FRAME: u32 = 0x1_0000;
+
+const CTLR_GROUP0: u32 = 1 << 0;
+const CTLR_GROUP1: u32 = 1 << 1;
+const CTLR_ARE: u32 = 1 << 4;
+const CTLR_DS: u32 = 1 << 6;
+const CTLR_RWP: u32 = 1 << 31;
+const WAKER_SLEEP: u32 = 1 << 1;
+const WAKER_ASLEEP: u32 = 1 << 2;
+
+/// Physical priority of a guest's 0: 0x80 | p >> 1.
+const GUEST_PRIORITY: u32 = 0x8080_8080;
+/// EL2's physical timer (BSA, PPI assignments), its own use: a later look at the console.
+pub(crate) const HYP_TIMER: IntId = IntId(26);
+/// Reads of a status bit before the hardware counts as broken.
+const POLLS: u32 = 1_000_000;
+
+/// The distributor.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Distributor(pub(crate) Mmio);
+
+impl Distributor {
+    /// The one at EL2 virtual address `base`.
+    pub(crate) const fn new(base: u64) -> Self {
+        Self(Mmio::new(base))
+    }
+
+    /// GICD_PIDR2.ArchRev: 3 or 4 for GICv3 and v4.
+    pub(crate) fn architecture(&self) -> u32 {
+        self.0.load(GICD_PIDR2) >> 4 & 0xF
+    }
+
+    /// Words of 32 INTIDs that exist: GICD_TYPER.ITLinesNumber + 1.
+    pub(crate) fn words(&self) -> u32 {
+        (self.0.load(GICD_TYPER) & 0x1F) + 1
+    }
+
+    /// GICD_CTLR.DS: one security state, both groups are EL2's.
+    pub(crate) fn is_single_state(&self) -> bool {
+        self.0.load(GICD_CTLR) & CTLR_DS != 0
+    }
+
+    /// Every SPI disabled, Group 1, at the guests' priority; owned ones routed; the console's Group 0. False where the
+    /// hardware does not finish.
+    pub(crate) fn set_up(&self, plan: &Plan<'_>) -> bool {
+        let header = plan.header;
+        let group0 = header.flags & HeaderFlags::GROUP0 != 0;
+        self.0.store(GICD_CTLR, 0);
+        if !self.is_settled() {
+            return false;
+        }
+        self.0.store(GICD_CTLR, CTLR_ARE);
+        // INTIDs 1020 to 1023 are not interrupts; their bits in the last word are reserved and ignore writes.
+        for word in 1..self.words() {
+            self.0.store(ICENABLER + word * 4, u32::MAX);
+            self.0.store(ICPENDR + word * 4, u32::MAX);
+            self.0.store(ICACTIVER + word * 4, u32::MAX);
+            self.0.store(IGROUPR + word * 4, u32::MAX);
+            for quad in 0..8 {
+                self.0.store(IPRIORITYR + word * 32 + quad * 4, GUEST_PRIORITY);
+            }
+        }
+        for (word, config) in (2..).zip(plan.icfgr) {
+            self.0.store(ICFGR + word * 4, *config);
+        }
+        for spi in plan.spis.iter().filter(|spi| spi.intid.is_spi()) {
+            self.0.store64(IROUTER + spi.intid.0 * 8, spi.router);
+        }
+        if !self.is_settled() {
+            return false;
+        }
+        let console = header.console_intid;
+        let cpu = plan.cpus.get(usize::from(header.housekeeping_cpu.0));
+        if let (true, true, Some(cpu)) = (group0, console != NO_INTID && console.is_spi(), cpu) {
+            let group = IGROUPR + console.word() as u32 * 4;
+            self.0.store(group, self.0.load(group) & !console.bit());
+            self.0.store8(IPRIORITYR + console.0, 0);
+            self.0.store64(IROUTER + console.0 * 8, cpu.mpidr.0);
+            self.0.store(ISENABLER + console.word() as u32 * 4, console.bit());
+        }
+        let groups = if group0 { CTLR_GROUP0 | CTLR_GROUP1 } else { CTLR_GROUP1 };
+        self.0.store(GICD_CTLR, CTLR_ARE | groups);
+        self.is_settled()
+    }
+
+    fn is_settled(&self) -> bool {
+        (0..POLLS).any(|_| self.0.load(GICD_CTLR) & CTLR_RWP == 0)
+    }
+
+    /// Stops an SPI of EL2.
+    pub(crate) fn disable(&self, intid: IntId) {
+        self.0.store(ICENABLER + intid.word() as u32 * 4, intid.bit());
+    }
+
+    /// Drives the line of an SPI that has no wire.
+    pub(crate) fn set_line(&self, intid: IntId, high: bool) {
+        let register = if high { ISPENDR } else { ICPENDR };
+        self.0.store(register + intid.word() as u32 * 4, intid.bit());
+    }
+}
+
+/// One CPU's redistributor: RD frame, SGI frame 64 KiB above.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Redistributor(pub(crate) Mmio);
+
+impl Redistributor {
+    /// The one at EL2 virtual address `base`.
+    pub(crate) const fn new(base: u64) -> Self {
+        Self(Mmio::new(base))
+    }
+
+    /// The affinity it belongs to: GICR_TYPER bits 63:32.
+    pub(crate) fn affinity(&self) -> u32 {
+        (self.0.load64(GICR_TYPER) >> 32) as u32
+    }
+
+    /// Awake, no LPIs; SGIs and PPIs disabled, Group 1, at the guests' priority; EL2's own (with `kick`) Group 0 and
+    /// enabled. False where the hardware does not finish or Group 0 is not EL2's.
+    pub(crate) fn set_up(&self, kick: Option<IntId>) -> bool {
+        self.0.store(GICR_WAKER, self.0.load(GICR_WAKER) & !WAKER_SLEEP);
+        if !(0..POLLS).any(|_| self.0.load(GICR_WAKER) & WAKER_ASLEEP == 0) {
+            return false;
+        }
+        self.0.store(GICR_CTLR, 0);
+        let own = kick.map_or(0, |kick| kick.bit() | HYP_TIMER.bit());
+        self.0.store(SGI_FRAME + ICENABLER, u32::MAX);
+        self.0.store(SGI_FRAME + ICPENDR, u32::MAX);
+        self.0.store(SGI_FRAME + ICACTIVER, u32::MAX);
+        self.0.store(SGI_FRAME + IGROUPR, !own);
+        for quad in 0..8 {
+            self.0.store(SGI_FRAME + IPRIORITYR + quad * 4, GUEST_PRIORITY);
+        }
+        if let Some(kick) = kick {
+            self.0.store8(SGI_FRAME + IPRIORITYR + (kick.0 & 0xF), 0);
+            self.0.store8(SGI_FRAME + IPRIORITYR + HYP_TIMER.0, 0);
+            self.0.store(SGI_FRAME + ISENABLER, own);
+        }
+        self.0.load(SGI_FRAME + IGROUPR) & own == 0
+    }
+
+    /// Stops an SGI or PPI of EL2.
+    pub(crate) fn disable(&self, intid: IntId) {
+        self.0.store(SGI_FRAME + ICENABLER, intid.bit());
+    }
+}
+
+/// The CPU interface as the guest finds it: priorities open, one step EOI, nothing active, Group 1 closed; Group 0 open
+/// for EL2 where it has it (IHI 0069, 12.2).
+pub(crate) fn cpu_interface(group0: bool) {
+    msr!("icc_pmr_el1", 0xFF);
+    msr!("icc_ctlr_el1", 0);
+    msr!("icc_bpr0_el1", 0);
+    msr!("icc_bpr1_el1", 0);
+    clear_active();
+    msr!("icc_igrpen1_el1", 0);
+    msr!("icc_igrpen0_el1", u64::from(group0));
+    barrier();
+}
+
+/// Nothing is active on this CPU any more, whatever a guest has written or not ended.
+pub(crate) fn clear_active() {
+    msr!("icc_ap0r0_el1", 0);
+    msr!("icc_ap1r0_el1", 0);
+    let priority_bits = (mrs!("icc_ctlr_el1") >> 8 & 7) + 1;
+    if priority_bits >= 6 {
+        msr!("icc_ap0r1_el1", 0);
+        msr!("icc_ap1r1_el1", 0);
+    }
+    if priority_bits >= 7 {
+        msr!("icc_ap0r2_el1", 0);
+        msr!("icc_ap1r2_el1", 0);
+        msr!("icc_ap0r3_el1", 0);
+        msr!("icc_ap1r3_el1", 0);
+    }
+}
+
+/// No guest interrupt wakes this CPU any more.
+pub(crate) fn close_guest_group() {
+    msr!("icc_igrpen1_el1", 0);
+    barrier();
+}
+
+/// Sends a Group 0 SGI: `value` as `Targets::kick` gives it. What was stored before is seen by who takes it.
+pub(crate) fn send_group0(value: u64) {
+    cortex_a::asm::barrier::dsb(cortex_a::asm::barrier::ISHST);
+    msr!("S3_0_C12_C11_7", value); // ICC_SGI0R_EL1
+    barrier();
+}
+
+/// Sends a Group 1 SGI: a value `Targets::expand` gives. The order of the guest's own stores is the guest's business.
+#[inline(always)]
+pub(crate) fn send_group1(value: u64) {
+    msr!("S3_0_C12_C11_5", value); // ICC_SGI1R_EL1
+}
+
+/// Acknowledges EL2's highest pending interrupt.
+pub(crate) fn acknowledge() -> Option<IntId> {
+    let intid = mrs!("S3_0_C12_C8_0") & 0xFF_FFFF; // ICC_IAR0_EL1
+    cortex_a::asm::barrier::dsb(cortex_a::asm::barrier::SY);
+    (intid < 1020).then_some(IntId(intid as u32))
+}
+
+/// Ends it.
+pub(crate) fn end(intid: IntId) {
+    msr!("S3_0_C12_C8_1", u64::from(intid.0)); // ICC_EOIR0_EL1
+    barrier();
+}
+
+/// Whether an FIQ waits for EL2 on this CPU: ISR_EL1.F.
+pub(crate) fn is_fiq_pending() -> bool {
+    mrs!("isr_el1") & 1 << 6 != 0
+}

@@ -1,0 +1,5 @@
+//! Drivers that do: registers behind methods, no policy, no guest values but those vdev has checked.
+
+pub(crate) mod gicv3;
+pub(crate) mod mmio;
+pub(crate) mod pl011;

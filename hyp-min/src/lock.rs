@@ -1,0 +1,83 @@
+//! A lock that is tried, never waited for: who finds it taken leaves a flag and goes; the holder looks at the flag.
+//!
+//! Holders run in EL2 with interrupts masked and a bound on what they do, so a bounded number of tries is enough for those
+//! who need an answer. A CPU that dies with the lock costs what the lock guards, nothing else.
+#![allow(unsafe_code)] // hands out the guarded value
+
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+/// Tries of [`FlagLock::with`]: far more than any holder needs.
+const TRIES: u32 = 20_000;
+/// Times a holder repeats its work for those who came meanwhile.
+const ROUNDS: u32 = 4;
+
+/// A value for one CPU at a time. All zeroes is unlocked, no flag.
+#[repr(C)]
+pub(crate) struct FlagLock<T> {
+    taken: AtomicBool,
+    asked: AtomicBool,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: `taken` lets one CPU at a time reach the value.
+unsafe impl<T: Send> Sync for FlagLock<T> {}
+
+impl<T> FlagLock<T> {
+    /// Unlocked.
+    pub(crate) const fn new(value: T) -> Self {
+        Self { taken: AtomicBool::new(false), asked: AtomicBool::new(false), value: UnsafeCell::new(value) }
+    }
+
+    /// Runs `work` if the lock is free.
+    #[inline]
+    fn attempt<R>(&self, work: impl FnOnce(&mut T) -> R) -> Option<R> {
+        if self.taken.swap(true, Ordering::Acquire) {
+            return None;
+        }
+        // SAFETY: `taken` was false and is true now: nobody else is here.
+        let value = unsafe { &mut *self.value.get() };
+        let result = work(value);
+        self.taken.store(false, Ordering::Release);
+        Some(result)
+    }
+
+    /// Runs `work` under the lock; `None` where it stayed taken for a bounded number of tries.
+    #[inline]
+    pub(crate) fn with<R>(&self, mut work: impl FnMut(&mut T) -> R) -> Option<R> {
+        for _ in 0..TRIES {
+            if let Some(result) = self.attempt(&mut work) {
+                return Some(result);
+            }
+            core::hint::spin_loop();
+        }
+        None
+    }
+
+    /// Has `work` run: now, or by whoever holds the lock (who runs the same work), as often as needed and at most a few
+    /// times. `None` where another CPU does it.
+    #[inline]
+    pub(crate) fn ask<R>(&self, mut work: impl FnMut(&mut T) -> R) -> Option<R> {
+        self.asked.store(true, Ordering::SeqCst);
+        let mut last = None;
+        for _ in 0..ROUNDS {
+            if !self.asked.load(Ordering::SeqCst) {
+                break;
+            }
+            let done = self.attempt(|value| {
+                self.asked.store(false, Ordering::SeqCst);
+                work(value)
+            });
+            if done.is_none() {
+                break;
+            }
+            last = done;
+        }
+        last
+    }
+
+    /// Whether somebody has asked and was not served; clears it.
+    pub(crate) fn take_asked(&self) -> bool {
+        self.asked.swap(false, Ordering::SeqCst)
+    }
+}

@@ -1,0 +1,76 @@
+//! The machine check: is this the machine the plan was made for? Every mismatch is named, then the boot refuses.
+//!
+//! More hardware than planned is fine. What the stub checks before (EL, plan, CRC instructions) it names itself.
+#![allow(unsafe_code)] // ID registers
+
+use crate::arch::aarch64::features::field;
+use crate::arch::aarch64::registers::mrs;
+use crate::console;
+use crate::dev::gicv3::{Distributor, Redistributor};
+use cofferdam_plan::{HeaderFlags, Plan};
+
+/// Bits of a physical address by ID_AA64MMFR0_EL1.PARange (DDI 0487, D24.2.74).
+const PA_BITS: [u32; 8] = [32, 36, 40, 42, 44, 48, 52, 56];
+
+/// Holds the machine against `plan`. `failed_probe`: address the stub could not read, or all ones. Answers whether all is
+/// as planned; what is not has been logged.
+pub(crate) fn check(plan: &Plan<'_>, plan_offset: u64, failed_probe: u64) -> bool {
+    let header = plan.header;
+    let mut good = true;
+    let mut refuse = |is_good: bool| {
+        good &= is_good;
+        !is_good
+    };
+    if refuse(u64::from(header.blob_offset) == plan_offset) {
+        defmt::error!("refused: plan made for an image of {=u32:#x} bytes, this one has {=u64:#x}", header.blob_offset, plan_offset);
+    }
+    if refuse(failed_probe == u64::MAX) {
+        defmt::error!("refused: no RAM at {=u64:#x}", failed_probe);
+    }
+    let mmfr0 = mrs!("id_aa64mmfr0_el1");
+    let pa_bits = PA_BITS.get(field(mmfr0, 0) as usize).copied().unwrap_or(52);
+    if refuse(pa_bits >= header.pa_bits) {
+        defmt::error!("refused: {=u32} physical address bits, planned {=u32}", pa_bits, header.pa_bits);
+    }
+    let vmid_bits = if field(mrs!("id_aa64mmfr1_el1"), 4) == 2 { 16 } else { 8 };
+    if refuse(vmid_bits >= header.vmid_bits) {
+        defmt::error!("refused: {=u32} VMID bits, planned {=u32}", vmid_bits, header.vmid_bits);
+    }
+    // TGran4: 0xF is "no". TGran4_2: 0 is "as stage 1", 1 is "no".
+    if refuse(field(mmfr0, 28) != 0xF && field(mmfr0, 40) != 1) {
+        defmt::error!("refused: no 4 KiB granule at both stages, ID_AA64MMFR0_EL1 {=u64:#x}", mmfr0);
+    }
+    let frequency = console::frequency() as u32;
+    if refuse(frequency != 0 && (header.cntfrq == 0 || header.cntfrq == frequency)) {
+        defmt::error!("refused: CNTFRQ_EL0 is {=u32} Hz, planned {=u32}", frequency, header.cntfrq);
+    }
+    good & interrupt_controller(plan)
+}
+
+fn interrupt_controller(plan: &Plan<'_>) -> bool {
+    let header = plan.header;
+    let distributor = Distributor::new(header.gicd_va);
+    let architecture = distributor.architecture();
+    if architecture != 3 && architecture != 4 {
+        defmt::error!("refused: GIC architecture {=u32}, planned 3", architecture);
+        return false;
+    }
+    let mut good = true;
+    if distributor.words() < header.gicd_words {
+        defmt::error!("refused: {=u32} words of interrupts, planned {=u32}", distributor.words(), header.gicd_words);
+        good = false;
+    }
+    if header.flags & HeaderFlags::GROUP0 != 0 && !distributor.is_single_state() {
+        defmt::error!("refused: Group 0 interrupts belong to the firmware (GICD_CTLR.DS = 0)");
+        good = false;
+    }
+    for (index, cpu) in (0u32..).zip(plan.cpus) {
+        let affinity = Redistributor::new(cpu.gicr_va).affinity();
+        if affinity != cpu.mpidr.packed() {
+            let planned = cpu.mpidr.packed();
+            defmt::error!("refused: redistributor of CPU {=u32} has affinity {=u32:#x}, planned {=u32:#x}", index, affinity, planned);
+            good = false;
+        }
+    }
+    good
+}
