@@ -245,8 +245,10 @@ pub(super) fn priorities<F: Frame>(frame: &F, access: Access, own: u32) -> Outco
         _ => return Outcome::Abort,
     };
     // One 0xFF for each byte that is the guest's.
-    let mask =
-        (bytes & 1) * 0xFF | (bytes >> 1 & 1) * 0xFF00 | (bytes >> 2 & 1) * 0xFF_0000 | (bytes >> 3) * 0xFF00_0000;
+    let mask = ((bytes & 1) * 0xFF)
+        | ((bytes >> 1 & 1) * 0xFF00)
+        | ((bytes >> 2 & 1) * 0xFF_0000)
+        | ((bytes >> 3) * 0xFF00_0000);
     if mask == 0 {
         return Outcome::Handled(0);
     }

@@ -118,7 +118,7 @@ impl Memory {
     }
 
     fn check(offset: u32, size: u8) {
-        assert!(matches!(size, 1 | 4 | 8) && offset % u32::from(size) == 0, "{offset:#x} by {size}");
+        assert!(matches!(size, 1 | 4 | 8) && offset.is_multiple_of(u32::from(size)), "{offset:#x} by {size}");
     }
 }
 

@@ -1,6 +1,12 @@
 //! ID registers: what a domain may know about its CPU.
+//!
+//! An allow-list by field. What is not listed reads as "not implemented": features EL2 does not switch or would have to
+//! trap, everything of EL2 and EL3, and every field this list is older than. Hiding a feature does not disable it; that is
+//! the trap controls' part (HCR_EL2, CPTR_EL2, MDCR_EL2, HCRX_EL2).
+//!
+//! References are to DDI 0487, D24.2.
 
-/// An ID register: op0 = 3, op1 = 0, CRn = 0, by CRm (1 to 7) and op2 (DDI 0487, D23.3).
+/// An ID register: op0 = 3, op1 = 0, CRn = 0, by CRm (1 to 7) and op2.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct IdReg {
     /// CRm.
@@ -9,8 +15,193 @@ pub struct IdReg {
     pub op2: u8,
 }
 
+/// A field of four bits a guest may see.
+#[derive(Clone, Copy)]
+struct Field {
+    /// Its lowest bit.
+    shift: u8,
+    /// Highest value shown: a higher one means everything this one means, and more.
+    max: u8,
+    /// 0b1111 means "not implemented" (D24.1.3): shown, while other negative values are not.
+    signed: bool,
+}
+
+const fn up_to(shift: u8, max: u8) -> Field {
+    Field { shift, max, signed: false }
+}
+
+const fn signed(shift: u8, max: u8) -> Field {
+    Field { shift, max, signed: true }
+}
+
+/// EL0 and EL1 (AArch64 only), FP, AdvSIMD, GIC system registers, DIT, CSV2, CSV3. Not: EL2, EL3, RAS, SVE, SEL2, MPAM,
+/// AMU, RME.
+const PFR0: &[Field] =
+    &[up_to(0, 1), up_to(4, 1), signed(16, 1), signed(20, 1), up_to(24, 1), up_to(48, 1), up_to(56, 1), up_to(60, 1)];
+/// BT, SSBS, CSV2_frac. Not: MTE, SME, NMI, GCS and what else needs EL2's help.
+const PFR1: &[Field] = &[up_to(0, 1), up_to(4, 2), up_to(32, 1)];
+/// DebugVer v8 with two breakpoints and watchpoints (all trapped, reading zero), DoubleLock. Not: PMU, SPE, trace, TRBE,
+/// BRBE.
+const DFR0: &[Field] = &[up_to(0, 6), up_to(12, 1), up_to(20, 1), signed(36, 0)];
+/// AES, SHA1, SHA2, CRC32, Atomic, RDM, SHA3, SM3, SM4, DP, FHM, TS, TLB, RNDR. Not: TME.
+const ISAR0: &[Field] = &[
+    up_to(4, 2),
+    up_to(8, 1),
+    up_to(12, 2),
+    up_to(16, 1),
+    up_to(20, 2),
+    up_to(28, 1),
+    up_to(32, 1),
+    up_to(36, 1),
+    up_to(40, 1),
+    up_to(44, 1),
+    up_to(48, 1),
+    up_to(52, 2),
+    up_to(56, 2),
+    up_to(60, 1),
+];
+/// DPB, APA, API, JSCVT, FCMA, LRCPC, GPA, GPI, FRINTTS, SB, SPECRES, BF16, DGH, I8MM. Not: XS, LS64.
+const ISAR1: &[Field] = &[
+    up_to(0, 2),
+    up_to(4, 5),
+    up_to(8, 5),
+    up_to(12, 1),
+    up_to(16, 1),
+    up_to(20, 2),
+    up_to(24, 1),
+    up_to(28, 1),
+    up_to(32, 1),
+    up_to(36, 1),
+    up_to(40, 1),
+    up_to(44, 1),
+    up_to(48, 1),
+    up_to(52, 1),
+];
+/// RPRES, GPA3, APA3, BC, PAC_frac, CLRBHB, RPRFM, CSSC. Not: WFxT, MOPS, 128-bit registers.
+const ISAR2: &[Field] =
+    &[up_to(4, 1), up_to(8, 1), up_to(12, 5), up_to(20, 1), up_to(24, 1), up_to(28, 1), up_to(48, 1), up_to(52, 1)];
+/// PARange up to 48 bits, ASIDBits, BigEnd, BigEndEL0, TGran16, TGran64, TGran4 (without 52-bit addresses), ExS. Not: the
+/// stage-2 granules, FGT, ECV.
+const MMFR0: &[Field] =
+    &[up_to(0, 5), up_to(4, 2), up_to(8, 1), up_to(16, 1), up_to(20, 1), signed(24, 0), signed(28, 0), up_to(44, 1)];
+/// HAFDBS, HPDS, PAN, SpecSEI, ETS, nTLBPA, ECBHB. Not: VMIDBits, VH, LO, XNX, TWED, HCX, AFP, TIDCP1, CMOW.
+const MMFR1: &[Field] =
+    &[up_to(0, 2), up_to(12, 2), up_to(20, 3), up_to(24, 1), up_to(36, 2), up_to(48, 1), up_to(60, 1)];
+/// CnP, UAO, LSM, VARange, CCIDX, ST, AT, IDS, TTL, BBM, E0PD. Not: IESB, NV, FWB, EVT.
+const MMFR2: &[Field] = &[
+    up_to(0, 1),
+    up_to(4, 1),
+    up_to(8, 1),
+    up_to(16, 1),
+    up_to(20, 1),
+    up_to(28, 1),
+    up_to(32, 1),
+    up_to(36, 1),
+    up_to(48, 1),
+    up_to(52, 2),
+    up_to(60, 1),
+];
+
+/// What may be seen of `reg`. The AArch32 registers (CRm 1 to 3) describe nothing a guest has, so they read zero, like
+/// every encoding that is reserved (D24.1.3).
+const fn fields(reg: IdReg) -> &'static [Field] {
+    match (reg.crm, reg.op2) {
+        (4, 0) => PFR0,
+        (4, 1) => PFR1,
+        (5, 0) => DFR0,
+        (6, 0) => ISAR0,
+        (6, 1) => ISAR1,
+        (6, 2) => ISAR2,
+        (7, 0) => MMFR0,
+        (7, 1) => MMFR1,
+        (7, 2) => MMFR2,
+        _ => &[],
+    }
+}
+
 /// What a guest reads where the hardware says `raw`. Fields not listed read as "not implemented".
 pub fn filter(reg: IdReg, raw: u64) -> u64 {
-    let _ = (reg, raw);
-    0
+    let mut shown = 0;
+    for field in fields(reg) {
+        let value = raw >> field.shift & 0xF;
+        let value = match field.signed {
+            true if value >= 8 => 0xF,
+            _ => value.min(u64::from(field.max)),
+        };
+        shown |= value << field.shift;
+    }
+    shown
+}
+
+/// Whether [`filter`] shows anything of `reg`: where not, the hardware need not be read.
+pub const fn is_shown(reg: IdReg) -> bool {
+    !fields(reg).is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(crm: u8, op2: u8) -> IdReg {
+        IdReg { crm, op2 }
+    }
+
+    #[test]
+    fn cortex_a57_keeps_what_it_has() {
+        assert_eq!(filter(id(4, 0), 0x0000_0000_0100_2222), 0x0100_0011, "EL2, EL3 and AArch32 are not the guest's");
+        assert_eq!(filter(id(5, 0), 0x0000_0000_1030_5106), 0x0010_1006);
+        assert_eq!(filter(id(6, 0), 0x0000_0000_0001_1120), 0x0001_1120);
+        assert_eq!(filter(id(7, 0), 0x0000_0000_0000_1124), 0x0000_0124);
+    }
+
+    #[test]
+    fn signed_fields_stay_absent() {
+        let no_fp = filter(id(4, 0), 0x00FF_0000);
+        assert_eq!(no_fp, 0x00FF_0000);
+        assert_eq!(filter(id(7, 0), 0xFF << 24), 0xFF << 24, "no 4 KiB, no 64 KiB granule");
+        assert_eq!(filter(id(7, 0), 0x1 << 28), 0, "4 KiB without 52 bits");
+        assert_eq!(filter(id(5, 0), 0xF << 36), 0xF << 36, "no double lock");
+    }
+
+    #[test]
+    fn a_cpu_with_everything_shows_the_list_only() {
+        let mut everything = 0;
+        for shift in (0..64).step_by(4) {
+            everything |= 7u64 << shift;
+        }
+        for crm in 0..16 {
+            for op2 in 0..8 {
+                let shown = filter(id(crm, op2), everything);
+                assert_eq!(shown != 0, is_shown(id(crm, op2)));
+                assert_eq!(filter(id(crm, op2), shown), shown, "filtering twice changes nothing");
+                assert!((0..64).step_by(4).all(|s| shown >> s & 0xF <= 7));
+            }
+        }
+        let pfr0 = filter(id(4, 0), everything);
+        for (name, shift) in [("EL2", 8), ("EL3", 12), ("RAS", 28), ("SVE", 32), ("MPAM", 40), ("AMU", 44), ("RME", 52)]
+        {
+            assert_eq!(pfr0 >> shift & 0xF, 0, "{name}");
+        }
+        let pfr1 = filter(id(4, 1), everything);
+        assert_eq!((pfr1 >> 8 & 0xF, pfr1 >> 24 & 0xF), (0, 0), "MTE, SME");
+        let dfr0 = filter(id(5, 0), everything);
+        for (name, shift) in [("trace", 4), ("PMU", 8), ("SPE", 32), ("filter", 40), ("TRBE", 44), ("BRBE", 52)] {
+            assert_eq!(dfr0 >> shift & 0xF, 0, "{name}");
+        }
+        assert_eq!(filter(id(6, 1), everything) >> 60, 0, "LS64");
+        assert_eq!(filter(id(6, 2), everything) >> 16 & 0xF, 0, "MOPS");
+    }
+
+    #[test]
+    fn fields_of_a_register_do_not_overlap() {
+        for crm in 0..8 {
+            for op2 in 0..8 {
+                let list = fields(id(crm, op2));
+                for pair in list.windows(2) {
+                    assert!(pair[0].shift + 4 <= pair[1].shift, "CRm {crm}, op2 {op2}");
+                }
+                assert!(list.iter().all(|f| f.shift % 4 == 0 && f.shift <= 60 && f.max < 8));
+            }
+        }
+    }
 }
