@@ -1,0 +1,173 @@
+//! EL2's own address space: image, plan, areas behind guards, devices, and the stub's page at its physical address.
+
+use super::pages::{Pages, PagesError, Root};
+use super::stage2::physical_size;
+use crate::compile::{Access, HypImage};
+use crate::resolve::util::{bits, up};
+use crate::resolve::{GICD_SIZE, GICR_SIZE, PAGE};
+use cofferdam_plan::va::{ATTR_DEVICE, ATTR_NORMAL, CPU_AREA, DOMAIN_AREA, GUARD, HYP_VA};
+
+/// Access flag, and AP[1], which is RES1 where only one privilege level translates (DDI 0487, D8.4.1).
+const BASE: u64 = 1 << 10 | 1 << 6;
+/// Inner Shareable.
+const SH_INNER: u64 = 3 << 8;
+/// AP[2]: read-only.
+const READ_ONLY: u64 = 1 << 7;
+/// XN.
+const EXECUTE_NEVER: u64 = 1 << 54;
+
+const CODE: u64 = BASE | SH_INNER | ATTR_NORMAL << 2 | READ_ONLY;
+const CONST: u64 = CODE | EXECUTE_NEVER;
+const DATA: u64 = BASE | SH_INNER | ATTR_NORMAL << 2 | EXECUTE_NEVER;
+const DEVICE: u64 = BASE | ATTR_DEVICE << 2 | EXECUTE_NEVER;
+
+/// Where things are in EL2's address space. Computed from counts and lengths alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Space {
+    /// Byte offset from `base` of the first CPU area.
+    areas: u64,
+    cpus: u64,
+    domains: u64,
+    spare: bool,
+    devices: u64,
+    console: bool,
+}
+
+impl Space {
+    /// For a blob that ends at byte `end` of the image.
+    pub(crate) fn new(end: u64, cpus: usize, domains: usize, spare: bool, console: bool) -> Self {
+        let mut space = Self {
+            areas: up(end, PAGE),
+            cpus: cpus as u64 + u64::from(spare),
+            domains: domains as u64,
+            spare,
+            devices: 0,
+            console,
+        };
+        space.devices = space.domain(space.domains);
+        space
+    }
+
+    /// EL2 address of a CPU's area.
+    pub(crate) fn cpu(&self, index: u64) -> u64 {
+        HYP_VA + self.areas + index * (GUARD + CPU_AREA) + GUARD
+    }
+
+    /// Physical offset from `base` of a CPU's area: areas follow each other without guards.
+    fn cpu_offset(&self, index: u64) -> u64 {
+        self.areas + index * CPU_AREA
+    }
+
+    /// Stack top of a boot CPU that no domain owns, 0 where there is none.
+    pub(crate) fn spare_top(&self) -> u64 {
+        if self.spare { self.cpu(self.cpus - 1) + CPU_AREA } else { 0 }
+    }
+
+    /// EL2 address of a domain's area.
+    pub(crate) fn domain(&self, index: u64) -> u64 {
+        self.cpu(self.cpus) - GUARD + index * (GUARD + DOMAIN_AREA) + GUARD
+    }
+
+    fn domain_offset(&self, index: u64) -> u64 {
+        self.cpu_offset(self.cpus) + index * DOMAIN_AREA
+    }
+
+    /// Bytes of RAM from `base` that the hypervisor needs.
+    pub(crate) fn ram(&self) -> u64 {
+        self.domain_offset(self.domains)
+    }
+
+    /// EL2 address of the distributor.
+    pub(crate) fn gicd(&self) -> u64 {
+        self.devices
+    }
+
+    /// EL2 address of a planned CPU's redistributor.
+    pub(crate) fn gicr(&self, index: u64) -> u64 {
+        self.devices + GICD_SIZE + GUARD + index * GICR_SIZE
+    }
+
+    /// EL2 address of the console UART's page.
+    pub(crate) fn console(&self) -> u64 {
+        self.gicr(self.cpus - u64::from(self.spare)) + GUARD
+    }
+
+    /// EL2 address of the log UART's page.
+    pub(crate) fn log(&self) -> u64 {
+        self.console() + if self.console { PAGE + GUARD } else { 0 }
+    }
+}
+
+/// Physical addresses of what EL2 maps.
+pub(crate) struct Physical<'p> {
+    pub(crate) base: u64,
+    pub(crate) blob: u64,
+    pub(crate) blob_len: u64,
+    pub(crate) gicd: u64,
+    /// Redistributor of each planned CPU.
+    pub(crate) gicr: &'p [u64],
+    /// Page of the console UART.
+    pub(crate) console: Option<u64>,
+    /// Page of the log UART.
+    pub(crate) log: Option<u64>,
+}
+
+/// Root and TCR_EL2 of the finished tables.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct El2 {
+    pub(crate) root: Root,
+    pub(crate) tcr: u64,
+}
+
+/// Builds the tables. `roots` are stage-2 roots, as ranges of blob offsets, ascending: writable, for revocation.
+pub(crate) fn build(
+    pages: &mut Pages<'_>,
+    hypervisor: &HypImage<'_>,
+    space: &Space,
+    physical: &Physical<'_>,
+    roots: impl Iterator<Item = (u64, u64)>,
+    pa_bits: u32,
+) -> Result<El2, PagesError> {
+    let base = physical.base;
+    let last = space.log() + PAGE;
+    let width = bits(last.max(base + PAGE)).max(32);
+    let root = pages.root(if width <= 39 { 1 } else { 0 }, 1)?;
+    let mut map = |va, pa, size, attributes| pages.map(root, va, pa, size, attributes);
+    map(base, base, PAGE, CODE)?;
+    for segment in hypervisor.segments {
+        let attributes = match segment.access {
+            Access::Execute => CODE,
+            Access::Read => CONST,
+            Access::Write => DATA,
+        };
+        map(HYP_VA + segment.offset, base + segment.offset, segment.len, attributes)?;
+    }
+    let mut at = physical.blob;
+    let end = up(physical.blob + physical.blob_len, PAGE);
+    for (from, to) in roots {
+        let (from, to) = (physical.blob + from, physical.blob + to);
+        map(HYP_VA + at, base + at, from - at, CONST)?;
+        map(HYP_VA + from, base + from, to - from, DATA)?;
+        at = to;
+    }
+    map(HYP_VA + at, base + at, end - at, CONST)?;
+    for index in 0..space.cpus {
+        map(space.cpu(index), base + space.cpu_offset(index), CPU_AREA, DATA)?;
+    }
+    for index in 0..space.domains {
+        map(space.domain(index), base + space.domain_offset(index), DOMAIN_AREA, DATA)?;
+    }
+    map(space.gicd(), physical.gicd, GICD_SIZE, DEVICE)?;
+    for (index, pa) in physical.gicr.iter().enumerate() {
+        map(space.gicr(index as u64), *pa, GICR_SIZE, DEVICE)?;
+    }
+    if let Some(pa) = physical.console {
+        map(space.console(), pa, PAGE, DEVICE)?;
+    }
+    if let Some(pa) = physical.log {
+        map(space.log(), pa, PAGE, DEVICE)?;
+    }
+    // TCR_EL2 with E2H = 0 (DDI 0487, D19.2.140): T0SZ, write-back inner shareable walks, 4 KiB, PS, RES1 bits 31 and 23.
+    let tcr = u64::from(64 - width) | 1 << 8 | 1 << 10 | 3 << 12 | physical_size(pa_bits) << 16 | 1 << 23 | 1 << 31;
+    Ok(El2 { root, tcr })
+}

@@ -1,0 +1,12 @@
+//! From decisions to bytes: translation tables, guest device trees, records, the audit section.
+//!
+//! Nothing is decided here but where things lie inside the blob.
+
+pub(crate) mod audit;
+pub(crate) mod blob;
+pub(crate) mod el2;
+pub(crate) mod fdt;
+pub(crate) mod guest;
+pub(crate) mod pages;
+pub(crate) mod records;
+pub(crate) mod stage2;

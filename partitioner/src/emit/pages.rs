@@ -1,0 +1,138 @@
+//! Translation tables of either stage: 4 KiB granule, the largest block that fits, tables taken from a row of pages.
+//!
+//! Descriptor format: DDI 0487, D8.3.
+
+use super::super::lent::{Full, Lent};
+
+/// Entries of a table.
+const ENTRIES: usize = 512;
+/// Bytes of a table.
+pub(crate) const TABLE: usize = 4096;
+/// Output address of a descriptor (bits 47:12).
+const ADDRESS: u64 = 0x0000_FFFF_FFFF_F000;
+const VALID: u64 = 1;
+/// With `VALID`: a table above level 3, a page at level 3.
+const TABLE_OR_PAGE: u64 = 2;
+
+/// Why a table could not be built.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum PagesError {
+    /// The lent memory is too short.
+    Full(Full),
+    /// Something is mapped there already: a mistake of the compiler.
+    Twice,
+}
+
+/// A row of table pages being filled.
+pub(crate) struct Pages<'b> {
+    bytes: &'b mut [u8],
+    used: usize,
+    pa: u64,
+}
+
+/// A translation regime's root.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Root {
+    /// Index of its first page.
+    pub(crate) page: usize,
+    /// Pages: more than one where tables are concatenated.
+    pub(crate) pages: usize,
+    /// Level of its entries: 0 or 1.
+    pub(crate) level: u32,
+}
+
+/// Bytes one entry of a level translates.
+const fn span(level: u32) -> u64 {
+    (TABLE as u64) << (9 * (3 - level))
+}
+
+impl<'b> Pages<'b> {
+    /// Fills `bytes`, whose first byte will lie at physical address `pa`, 4 KiB aligned.
+    pub(crate) fn new(bytes: &'b mut [u8], pa: u64) -> Self {
+        Self { bytes, used: 0, pa }
+    }
+
+    /// Pages in use.
+    pub(crate) fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Physical address of a page.
+    pub(crate) fn pa_of(&self, page: usize) -> u64 {
+        self.pa + (page * TABLE) as u64
+    }
+
+    /// Makes a root of `pages` concatenated tables, aligned to its size.
+    pub(crate) fn root(&mut self, level: u32, pages: usize) -> Result<Root, PagesError> {
+        while self.pa_of(self.used) % (pages * TABLE) as u64 != 0 {
+            self.take(1)?;
+        }
+        Ok(Root { page: self.take(pages)?, pages, level })
+    }
+
+    /// Index of the last valid entry of a root, plus one.
+    pub(crate) fn root_entries(&self, root: Root) -> u32 {
+        (0..root.pages * ENTRIES).rev().find(|index| self.entry(root.page, *index) != 0).map_or(0, |index| index as u32 + 1)
+    }
+
+    fn take(&mut self, pages: usize) -> Result<usize, PagesError> {
+        let first = self.used;
+        let range = first * TABLE..(first + pages) * TABLE;
+        self.bytes.get_mut(range).ok_or(PagesError::Full(Full(Lent::Blob)))?.fill(0);
+        self.used += pages;
+        Ok(first)
+    }
+
+    fn entry(&self, page: usize, index: usize) -> u64 {
+        let at = page * TABLE + index * 8;
+        self.bytes.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
+    }
+
+    fn set(&mut self, page: usize, index: usize, value: u64) {
+        let at = page * TABLE + index * 8;
+        if let Some(slot) = self.bytes.get_mut(at..at + 8) {
+            slot.copy_from_slice(&value.to_le_bytes());
+        }
+    }
+
+    /// Maps `size` bytes at `from` to `to` with the given lower and upper attributes. All are multiples of 4 KiB.
+    pub(crate) fn map(&mut self, root: Root, from: u64, to: u64, size: u64, attributes: u64) -> Result<(), PagesError> {
+        let mut done = 0;
+        while done < size {
+            done += self.map_one(root, from + done, to + done, size - done, attributes)?;
+        }
+        Ok(())
+    }
+
+    /// Maps one leaf, the largest that fits, and returns its size.
+    fn map_one(&mut self, root: Root, from: u64, to: u64, left: u64, attributes: u64) -> Result<u64, PagesError> {
+        let mut page = root.page;
+        let mut level = root.level;
+        let mut index = (from / span(level)) as usize;
+        loop {
+            let size = span(level);
+            let found = self.entry(page, index);
+            let leaf = level == 3 || (level > 0 && (from | to) % size == 0 && left >= size);
+            if leaf {
+                if found != 0 {
+                    return Err(PagesError::Twice);
+                }
+                let kind = if level == 3 { VALID | TABLE_OR_PAGE } else { VALID };
+                self.set(page, index, to | attributes | kind);
+                return Ok(size);
+            }
+            let next = if found == 0 {
+                let next = self.take(1)?;
+                self.set(page, index, self.pa_of(next) | VALID | TABLE_OR_PAGE);
+                next
+            } else if found & TABLE_OR_PAGE == 0 {
+                return Err(PagesError::Twice);
+            } else {
+                ((found & ADDRESS) - self.pa) as usize / TABLE
+            };
+            page = next;
+            level += 1;
+            index = (from / span(level)) as usize % ENTRIES;
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Guest address spaces: what a domain sees where, before anything is placed in RAM.
+//!
+//! Memory, devices and the emulated windows of one domain must not touch. The virtual PL011 goes to the first free page
+//! above the interrupt controller.
+
+use super::util::{down, up};
+use super::{GICD_SIZE, GICR_SIZE, PAGE, Piece, Range};
+use crate::codes;
+use crate::lent::{Full, List};
+use crate::model::{Board, Domain, Layout, Placement};
+use cofferdam_dts::{Arg, Diagnostic, Diagnostics};
+use cofferdam_plan::audit::grant;
+
+/// Guest addresses the translation tables can hold: 48 bits (DDI 0487, D8.2, 4 KiB granule without FEAT_LPA2).
+pub(crate) const IPA_END: u64 = 1 << 48;
+
+/// What a [`Range`] of this stage is; the value sorts windows first at equal addresses.
+const GICD: u32 = 0;
+const GICR: u32 = 1;
+const MEMORY: u32 = 2;
+const DEVICE: u32 = 3;
+
+/// Checks one domain's address space, adds its device mappings to `pieces` and returns the virtual PL011's page.
+pub(crate) fn check<'a>(
+    id: usize,
+    domain: &Domain<'a>,
+    board: &Board<'a>,
+    layout: &Layout<'a, '_>,
+    ranges: &mut List<'_, Range>,
+    pieces: &mut List<'_, Piece>,
+    out: &mut Diagnostics<'_, 'a>,
+) -> Result<Option<u64>, Full> {
+    ranges.truncate(0);
+    let mut gic_end = 0;
+    if let Some(gic) = &board.gic {
+        let gicr = domain.cpus.len() as u64 * GICR_SIZE;
+        let node = gic.node.id().0;
+        let span = gic.node.span();
+        let window = |base: u64, size, owner| Range { base, end: base.saturating_add(size), owner, item: 0, span, node };
+        ranges.push(window(gic.gicd.base.0, GICD_SIZE, GICD))?;
+        ranges.push(window(gic.gicr.base.0, gicr, GICR))?;
+        gic_end = gic.gicd.end().0.max(gic.gicr.end().0);
+    }
+    for (index, memory) in domain.memory.iter().enumerate() {
+        aligned(domain, memory, out);
+        let (base, end) = (memory.ipa.base.0, memory.ipa.end().0);
+        if end > IPA_END {
+            out.push(
+                Diagnostic::new(
+                    codes::IPA_WINDOW,
+                    memory.span,
+                    "memory of domain `{0}` at {1} ends beyond the 48 bits a guest address can have",
+                )
+                .args(&[Arg::Text(domain.name), Arg::Range(base, memory.ipa.size)])
+                .help("give the guest a lower address; where the memory really is, the compiler decides"),
+            );
+            continue;
+        }
+        let node = memory.node.id().0;
+        ranges.push(Range { base, end, owner: MEMORY, item: index as u32, span: memory.span, node })?;
+    }
+    for device in layout.devices.get(domain.devices.clone()).unwrap_or(&[]) {
+        for index in device.regions.clone() {
+            let Some(region) = layout.regions.get(index) else { continue };
+            if (region.ipa.0 ^ region.pa.base.0) % PAGE != 0 {
+                out.push(
+                    Diagnostic::new(
+                        codes::UNALIGNED,
+                        device.span,
+                        "{0} has its registers at {1}, but domain `{2}` would see them at {3}: another place in the page",
+                    )
+                    .args(&[
+                        Arg::Node(device.node),
+                        Arg::Hex(region.pa.base.0),
+                        Arg::Text(domain.name),
+                        Arg::Hex(region.ipa.0),
+                    ])
+                    .help("keep the low 12 bits of the address"),
+                );
+                continue;
+            }
+            let (base, end) = (down(region.ipa.0, PAGE), up(region.ipa.0.saturating_add(region.pa.size), PAGE));
+            let node = device.node.id().0;
+            ranges.push(Range { base, end, owner: DEVICE, item: index as u32, span: device.span, node })?;
+        }
+    }
+    ranges.sort_unstable();
+    overlaps(domain, board, layout, ranges, out);
+    devices(id, layout, ranges, pieces)?;
+    let mut page = gic_end;
+    for range in ranges.iter().filter(|range| range.end > gic_end) {
+        if range.base >= page + PAGE {
+            break;
+        }
+        page = page.max(range.end);
+    }
+    Ok((board.gic.is_some() && page < IPA_END).then_some(up(page, PAGE)))
+}
+
+fn aligned<'a>(domain: &Domain<'a>, memory: &crate::model::Memory<'a>, out: &mut Diagnostics<'_, 'a>) {
+    if !memory.ipa.is_aligned(PAGE) || memory.ipa.size == 0 {
+        out.push(
+            Diagnostic::new(
+                codes::UNALIGNED,
+                memory.span,
+                "memory {1} of domain `{0}` does not start and end on 4 KiB boundaries",
+            )
+            .args(&[Arg::Text(domain.name), Arg::Range(memory.ipa.base.0, memory.ipa.size)])
+            .help("a page of 4 KiB is the least that can be protected: round address and size to 0x1000"),
+        );
+    }
+    if let Placement::Pinned(at) = memory.placement
+        && at.value.0 % PAGE != 0
+    {
+        out.push(
+            Diagnostic::new(codes::UNALIGNED, at.span, "`host-address` {1} of domain `{0}` is not on a 4 KiB boundary")
+                .args(&[Arg::Text(domain.name), Arg::Hex(at.value.0)])
+                .help("round it to 0x1000"),
+        );
+    }
+}
+
+/// Reports every pair of neighbours that share an address.
+fn overlaps<'a>(
+    domain: &Domain<'a>,
+    board: &Board<'a>,
+    layout: &Layout<'a, '_>,
+    ranges: &[Range],
+    out: &mut Diagnostics<'_, 'a>,
+) {
+    let Some((mut far, rest)) = ranges.split_first() else { return };
+    for range in rest {
+        if range.base < far.end {
+            // The window is the board's; what can be moved is the other one.
+            let (mine, other) = if range.owner <= GICR { (far, range) } else { (range, far) };
+            if !(mine.owner == DEVICE && other.owner == DEVICE && same_pages(layout, mine, other)) {
+                out.push(collision(domain, board, mine, other));
+            }
+        }
+        if range.end > far.end {
+            far = range;
+        }
+    }
+}
+
+/// Whether two device ranges map the same pages, which one domain may have.
+fn same_pages(layout: &Layout<'_, '_>, a: &Range, b: &Range) -> bool {
+    let delta = |r: &Range| layout.regions.get(r.item as usize).map(|r| r.pa.base.0.wrapping_sub(r.ipa.0));
+    delta(a) == delta(b)
+}
+
+fn collision<'a>(domain: &Domain<'a>, board: &Board<'a>, mine: &Range, other: &Range) -> Diagnostic<'a> {
+    let node = |range: &Range| Arg::Node(board.tree.node(range.node_id()));
+    let shared = Arg::Range(mine.base.max(other.base), mine.end.min(other.end) - mine.base.max(other.base));
+    let args = [Arg::Text(domain.name), node(mine), node(other), shared];
+    if other.owner <= GICR {
+        let what = if other.owner == GICD {
+            "{1} of domain `{0}` covers {3}, where the guest sees its interrupt distributor"
+        } else {
+            "{1} of domain `{0}` covers {3}, where the guest sees its redistributors"
+        };
+        return Diagnostic::new(codes::IPA_WINDOW, mine.span, what)
+            .args(&args)
+            .also(other.span, "the virtual interrupt controller is at the board's addresses")
+            .help("move it away from the interrupt controller");
+    }
+    Diagnostic::new(codes::IPA_OVERLAP, mine.span, "{1} and {2} of domain `{0}` both lie at guest address {3}")
+        .args(&args)
+        .also(other.span, "the other one")
+        .help("move one of them")
+}
+
+/// One mapping per run of device pages with one distance between guest and physical address.
+fn devices(
+    id: usize,
+    layout: &Layout<'_, '_>,
+    ranges: &[Range],
+    pieces: &mut List<'_, Piece>,
+) -> Result<(), Full> {
+    for range in ranges.iter().filter(|range| range.owner == DEVICE) {
+        let Some(region) = layout.regions.get(range.item as usize) else { continue };
+        let pa = down(region.pa.base.0, PAGE);
+        let (domain, kind) = (id as u32, grant::DEVICE);
+        match pieces.last_mut() {
+            Some(last)
+                if last.domain == domain
+                    && last.kind == kind
+                    && range.base < last.ipa + last.size
+                    && last.pa.wrapping_sub(last.ipa) == pa.wrapping_sub(range.base) =>
+            {
+                last.size = last.size.max(range.end - last.ipa);
+            }
+            _ => pieces.push(Piece {
+                domain,
+                kind,
+                ipa: range.base,
+                pa,
+                size: range.end - range.base,
+                source: range.node,
+                ..Piece::default()
+            })?,
+        }
+    }
+    Ok(())
+}
