@@ -3,11 +3,21 @@
 //! Order: resolve (everything explicit) → emit (bytes) → verify (the bytes alone). Memory is lent by the caller, files come
 //! through [`Images`]; the same input gives the same bytes.
 
-use crate::lent::{Full, Lent};
+use crate::codes;
+use crate::emit::audit::Owners;
+use crate::emit::guest::Guest;
+use crate::emit::records::{EmitError, Input};
+use crate::lent::{Full, Lent, List};
 use crate::model::{Board, Layout};
-use crate::resolve::{Payload, Piece, Range};
-use cofferdam_dts::Diagnostics;
-use cofferdam_plan::Pa;
+use crate::resolve::payload::Loader;
+use crate::resolve::place::{Placed, Placer};
+use crate::resolve::util::up;
+use crate::resolve::{BLOCK, Decided, Payload, Piece, Range, lines, pinned, space};
+use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Tree};
+use cofferdam_plan::limits::{MAX_DOMAINS, MAX_RECORDS};
+use cofferdam_plan::{IntId, Pa};
+use cofferdam_verify::Refusal;
+use zerocopy::IntoBytes;
 
 /// What the compiler must know of the hypervisor's own binary.
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +116,25 @@ pub struct Compiled<'m, 'a> {
     pub pieces: &'m [Piece],
 }
 
+/// Compiles a merged tree: reads board and layout, then plans. Everything wrong goes to `diagnostics`.
+///
+/// Placement and images are looked at even where the layout has other errors, as far as they can be: all errors at once.
+///
+/// # Errors
+/// [`Full`] names the lent slice that was too short: double it and call again, with empty diagnostics.
+pub fn compile<'a, 'm>(
+    tree: Tree<'a>,
+    front: crate::front::Memory<'m, 'a>,
+    memory: Memory<'m, 'a>,
+    images: &dyn Images,
+    hypervisor: &HypImage<'_>,
+    diagnostics: &mut Diagnostics<'_, 'a>,
+) -> Result<(Layout<'a, 'm>, Option<Compiled<'m, 'a>>), Full> {
+    let (board, layout) = crate::front::read(tree, front, diagnostics)?;
+    let compiled = plan(memory, &board, &layout, images, hypervisor, diagnostics)?;
+    Ok((layout, compiled))
+}
+
 /// Compiles a typed board and layout. Everything wrong goes to `diagnostics`; with an error there is no plan.
 ///
 /// # Errors
@@ -118,6 +147,166 @@ pub fn plan<'a, 'm>(
     hypervisor: &HypImage<'_>,
     diagnostics: &mut Diagnostics<'_, 'a>,
 ) -> Result<Option<Compiled<'m, 'a>>, Full> {
-    let _ = (memory, board, layout, images, hypervisor, diagnostics, Lent::Blob);
-    Ok(None)
+    if !board.arch.hypervisor_supported() {
+        return Ok(Some(Compiled { blob: &[], blob_offset: 0, base: Pa(0), image_len: 0, payloads: &[], pieces: &[] }));
+    }
+    let Memory { blob, pieces, payloads, ranges, scratch, bytes: strings } = memory;
+    let blob = blob.as_mut_bytes();
+    let mut pieces = List::new(pieces, Lent::Pieces);
+    let mut payloads = List::new(payloads, Lent::Payloads);
+    let mut ranges = List::new(ranges, Lent::Ranges);
+    let mut decided = heapless::Vec::<Decided, MAX_DOMAINS>::new();
+
+    let mut used = lines::used(board, layout);
+    let mut owners = Owners::new();
+    for (id, domain) in layout.domains.iter().enumerate() {
+        let page = space::check(id, domain, board, layout, &mut ranges, &mut pieces, diagnostics)?;
+        let mut mine = Decided::default();
+        if domain.console.is_some()
+            && let (Some(page), Some(intid)) = (page, lines::take(&mut used, domain, diagnostics))
+        {
+            mine.vuart = Some((page, intid));
+            owners.give(intid, id, None, false);
+        }
+        for device in layout.devices.get(domain.devices.clone()).unwrap_or(&[]) {
+            for line in layout.interrupts.get(device.interrupts.clone()).unwrap_or(&[]) {
+                owners.give(line.intid, id, Some(device.node.id()), line.edge);
+            }
+        }
+        if decided.push(mine).is_err() {
+            break;
+        }
+    }
+    for (id, (domain, mine)) in layout.domains.iter().zip(decided.iter_mut()).enumerate() {
+        let loader = Loader { id: id as u32, domain, first: payloads.len() };
+        let initrd = loader.files(images, &mut payloads, mine, diagnostics)?;
+        // The tree's length does not depend on where the RAM disk goes, only on whether there is one.
+        mine.initrd = (initrd != 0).then_some((0, 0));
+        let tree = match domain.dtb {
+            Some(path) => loader.given_dtb(path, images, diagnostics),
+            None => Some(Guest { board, layout, domain, decided: mine }.write(blob, strings)? as u64),
+        };
+        if let Some(len) = tree {
+            loader.place_dtb(len, &mut payloads, mine, diagnostics)?;
+        }
+        if initrd != 0 {
+            loader.place_initrd(initrd, &mut payloads, mine, diagnostics)?;
+        }
+    }
+    payloads.sort_unstable_by_key(|part| (part.domain, part.ipa));
+    pinned::check(board, layout, &mut ranges, diagnostics)?;
+    if diagnostics.errors() != 0 || layout.domains.is_empty() {
+        return Ok(None);
+    }
+
+    let last_intid = last_intid(board, &owners, &decided);
+    let (fixed, devices) = (ranges.len(), pieces.len());
+    let mut area = BLOCK;
+    let (placed, emitted) = loop {
+        ranges.truncate(fixed);
+        pieces.truncate(devices);
+        pinned::check(board, layout, &mut ranges, diagnostics)?;
+        let placer =
+            Placer { board, layout, payloads: &mut payloads, pieces: &mut pieces, ranges: &mut ranges, base: 0 };
+        let Some(placed) = { placer }.run(area, diagnostics)? else { return Ok(None) };
+        let input = Input {
+            board,
+            layout,
+            decided: &decided,
+            pieces: &pieces,
+            payloads: &payloads,
+            placed,
+            hypervisor,
+            owners: &owners,
+            last_intid,
+        };
+        match input.emit(blob, strings, images) {
+            Ok(emitted) => break (placed, emitted),
+            Err(EmitError::Area(needed)) => area = up(needed, BLOCK),
+            Err(EmitError::Full(full)) => return Err(full),
+            Err(EmitError::Records(len)) => {
+                diagnostics.push(too_many_records(board, layout, len));
+                return Ok(None);
+            }
+            Err(EmitError::Internal) => {
+                diagnostics.push(internal(board, "the tables"));
+                return Ok(None);
+            }
+        }
+    };
+    let blob = blob.get(..emitted.len).unwrap_or(&[]);
+    if !prove(blob, scratch, board, diagnostics)? {
+        return Ok(None);
+    }
+    report_unused(board, &placed, diagnostics);
+    Ok(Some(Compiled {
+        blob,
+        blob_offset: hypervisor.len,
+        base: Pa(placed.base),
+        image_len: emitted.image_len,
+        payloads: payloads.into_slice(),
+        pieces: pieces.into_slice(),
+    }))
+}
+
+/// The highest INTID anything uses: it decides how many words of registers there must be.
+fn last_intid(board: &Board<'_>, owners: &Owners, decided: &[Decided]) -> IntId {
+    let owned = (IntId::FIRST_SPI.0..=IntId::LAST_SPI.0).rev().map(IntId).find(|intid| owners.of(*intid).is_some());
+    let reads = decided.iter().any(|decided| decided.vuart.is_some());
+    let console = board.console.as_ref().and_then(|console| console.intid).filter(|_| reads);
+    owned.into_iter().chain(console).max().unwrap_or(IntId(31))
+}
+
+/// Has the finished blob proven. A refusal is a mistake of the compiler, not of the layout.
+fn prove<'a>(
+    blob: &[u8],
+    scratch: &mut [u32],
+    board: &Board<'a>,
+    diagnostics: &mut Diagnostics<'_, 'a>,
+) -> Result<bool, Full> {
+    let mut first = None;
+    let result = cofferdam_verify::verify(blob, scratch, &mut |finding| first = first.or(Some(finding)));
+    match result {
+        Ok(_) => Ok(true),
+        Err(Refusal::Scratch(_)) => Err(Full(Lent::Scratch)),
+        Err(Refusal::Plan(_)) => {
+            diagnostics.push(internal(board, "the plan's own format"));
+            Ok(false)
+        }
+        Err(Refusal::Findings(_)) => {
+            diagnostics.push(internal(board, first.map_or("?", |finding| finding.invariant())));
+            Ok(false)
+        }
+    }
+}
+
+fn internal<'a>(board: &Board<'a>, what: &'static str) -> Diagnostic<'a> {
+    Diagnostic::new(
+        codes::INTERNAL,
+        board.tree.root().span(),
+        "this is a mistake of the compiler, not of the layout: what it made breaks {0}",
+    )
+    .args(&[Arg::Text(what)])
+    .help("please report it with the layout; no image is made")
+}
+
+fn too_many_records<'a>(board: &Board<'a>, layout: &Layout<'a, '_>, len: usize) -> Diagnostic<'a> {
+    let span = layout.node.unwrap_or(board.tree.root()).span();
+    Diagnostic::new(codes::RECORDS, span, "the plan's records have {0}, the hypervisor reads {1}")
+        .args(&[Arg::Bytes(len as u64), Arg::Bytes(MAX_RECORDS.into())])
+        .help("use fewer memory regions")
+}
+
+/// Tells about RAM that no domain has.
+fn report_unused<'a>(board: &Board<'a>, placed: &Placed, diagnostics: &mut Diagnostics<'_, 'a>) {
+    let (total, base, size) = placed.unused;
+    let Some(bank) = board.ram.first().filter(|_| total >= BLOCK) else { return };
+    diagnostics.push(
+        Diagnostic::new(
+            codes::RAM_UNUSED,
+            bank.span,
+            "{0} of the board's RAM belong to no domain; the largest part is {1}",
+        )
+        .args(&[Arg::Bytes(total), Arg::Range(base, size)]),
+    );
 }

@@ -13,6 +13,7 @@ pub mod cells;
 pub mod codes;
 pub mod compile;
 pub mod devices;
+mod emit;
 pub mod front;
 pub mod interrupts;
 pub mod layout;

@@ -29,22 +29,27 @@ pub(crate) struct Space {
     cpus: u64,
     domains: u64,
     spare: bool,
+    roots: u64,
     devices: u64,
     console: bool,
 }
 
 impl Space {
     /// For a blob that ends at byte `end` of the image.
-    pub(crate) fn new(end: u64, cpus: usize, domains: usize, spare: bool, console: bool) -> Self {
+    ///
+    /// `root_pages` is the length of all stage-2 roots, which lie in one row.
+    pub(crate) fn new(end: u64, cpus: usize, domains: usize, root_pages: u64, spare: bool, console: bool) -> Self {
         let mut space = Self {
             areas: up(end, PAGE),
             cpus: cpus as u64 + u64::from(spare),
             domains: domains as u64,
             spare,
+            roots: 0,
             devices: 0,
             console,
         };
-        space.devices = space.domain(space.domains);
+        space.roots = space.domain(space.domains);
+        space.devices = space.roots + root_pages * PAGE + GUARD;
         space
     }
 
@@ -75,6 +80,11 @@ impl Space {
     /// Bytes of RAM from `base` that the hypervisor needs.
     pub(crate) fn ram(&self) -> u64 {
         self.domain_offset(self.domains)
+    }
+
+    /// EL2 address of a writable view of a stage-2 root, by its page in the row of roots.
+    pub(crate) fn root(&self, page: usize) -> u64 {
+        self.roots + page as u64 * PAGE
     }
 
     /// EL2 address of the distributor.
@@ -119,13 +129,13 @@ pub(crate) struct El2 {
     pub(crate) tcr: u64,
 }
 
-/// Builds the tables. `roots` are stage-2 roots, as ranges of blob offsets, ascending: writable, for revocation.
+/// Builds the tables. `roots` are the stage-2 roots: page in their row, physical address, pages that revocation clears.
 pub(crate) fn build(
     pages: &mut Pages<'_>,
     hypervisor: &HypImage<'_>,
     space: &Space,
     physical: &Physical<'_>,
-    roots: impl Iterator<Item = (u64, u64)>,
+    roots: impl Iterator<Item = (usize, u64, u64)>,
     pa_bits: u32,
 ) -> Result<El2, PagesError> {
     let base = physical.base;
@@ -142,15 +152,11 @@ pub(crate) fn build(
         };
         map(HYP_VA + segment.offset, base + segment.offset, segment.len, attributes)?;
     }
-    let mut at = physical.blob;
-    let end = up(physical.blob + physical.blob_len, PAGE);
-    for (from, to) in roots {
-        let (from, to) = (physical.blob + from, physical.blob + to);
-        map(HYP_VA + at, base + at, from - at, CONST)?;
-        map(HYP_VA + from, base + from, to - from, DATA)?;
-        at = to;
+    let (blob, blob_len) = (physical.blob, up(physical.blob_len, PAGE));
+    map(HYP_VA + blob, base + blob, blob_len, CONST)?;
+    for (page, pa, pages) in roots {
+        map(space.root(page), pa, pages * PAGE, DATA)?;
     }
-    map(HYP_VA + at, base + at, end - at, CONST)?;
     for index in 0..space.cpus {
         map(space.cpu(index), base + space.cpu_offset(index), CPU_AREA, DATA)?;
     }

@@ -145,18 +145,7 @@ impl<'b> Fdt<'b> {
             self.bytes(&[0]);
         }
         let total = self.at;
-        let header = [
-            0xD00D_FEED,
-            total,
-            structure,
-            strings,
-            HEADER,
-            17,
-            16,
-            0,
-            strings_len,
-            strings - structure,
-        ];
+        let header = [0xD00D_FEED, total, structure, strings, HEADER, 17, 16, 0, strings_len, strings - structure];
         self.at = 0;
         for value in header {
             self.cell(value as u32);

@@ -7,6 +7,8 @@ pub(crate) mod blob;
 pub(crate) mod el2;
 pub(crate) mod fdt;
 pub(crate) mod guest;
+pub(crate) mod images;
 pub(crate) mod pages;
+pub(crate) mod parts;
 pub(crate) mod records;
 pub(crate) mod stage2;

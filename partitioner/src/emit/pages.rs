@@ -31,7 +31,7 @@ pub(crate) struct Pages<'b> {
 }
 
 /// A translation regime's root.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Root {
     /// Index of its first page.
     pub(crate) page: usize,
@@ -57,22 +57,27 @@ impl<'b> Pages<'b> {
         self.used
     }
 
+    /// Gives back all pages behind the first `used`.
+    pub(crate) fn truncate(&mut self, used: usize) {
+        self.used = self.used.min(used);
+    }
+
     /// Physical address of a page.
     pub(crate) fn pa_of(&self, page: usize) -> u64 {
         self.pa + (page * TABLE) as u64
     }
 
-    /// Makes a root of `pages` concatenated tables, aligned to its size.
+    /// Makes a root of `pages` concatenated tables. The caller sees to it that it is aligned to its size.
     pub(crate) fn root(&mut self, level: u32, pages: usize) -> Result<Root, PagesError> {
-        while self.pa_of(self.used) % (pages * TABLE) as u64 != 0 {
-            self.take(1)?;
-        }
         Ok(Root { page: self.take(pages)?, pages, level })
     }
 
     /// Index of the last valid entry of a root, plus one.
     pub(crate) fn root_entries(&self, root: Root) -> u32 {
-        (0..root.pages * ENTRIES).rev().find(|index| self.entry(root.page, *index) != 0).map_or(0, |index| index as u32 + 1)
+        (0..root.pages * ENTRIES)
+            .rev()
+            .find(|index| self.entry(root.page, *index) != 0)
+            .map_or(0, |index| index as u32 + 1)
     }
 
     fn take(&mut self, pages: usize) -> Result<usize, PagesError> {

@@ -19,7 +19,7 @@ const DEVICE: u64 = 0x1 << 2;
 const EXECUTE_NEVER: u64 = 1 << 54;
 
 /// One domain's finished tables.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Stage2 {
     /// Its root.
     pub(crate) root: Root,
@@ -55,16 +55,18 @@ pub(crate) fn ipa_bits(pieces: &[Piece]) -> u32 {
     bits(pieces.iter().map(|piece| piece.ipa + piece.size).max().unwrap_or(0)).max(31)
 }
 
-/// Builds the tables of one domain. `pieces` are that domain's, sorted by guest address.
-pub(crate) fn build(pages: &mut Pages<'_>, pieces: &[Piece], pa_bits: u32) -> Result<Stage2, PagesError> {
-    let width = ipa_bits(pieces);
-    // Level 1 up to 39 bits, with up to 16 concatenated tables up to 43; level 0 above (DDI 0487, D8.2.2).
-    let (level, tables) = match width {
+/// Level and number of concatenated tables of a root: level 1 up to 39 bits, with up to 16 tables up to 43, level 0 above
+/// (DDI 0487, D8.2.2).
+pub(crate) fn shape(width: u32) -> (u32, usize) {
+    match width {
         ..=39 => (1, 1),
         40..=43 => (1, 1 << (width - 39)),
         _ => (0, 1),
-    };
-    let root = pages.root(level, tables)?;
+    }
+}
+
+/// Fills the tables below `root`, which has the [`shape`] of these pieces. They are one domain's, by guest address.
+pub(crate) fn build(pages: &mut Pages<'_>, root: Root, pieces: &[Piece], pa_bits: u32) -> Result<Stage2, PagesError> {
     for piece in joined(pieces) {
         let attributes = match piece.kind {
             grant::RAM => AF | SH_INNER | READ_WRITE | NORMAL,
@@ -72,7 +74,7 @@ pub(crate) fn build(pages: &mut Pages<'_>, pieces: &[Piece], pa_bits: u32) -> Re
         };
         pages.map(root, piece.ipa, piece.pa, piece.size, attributes)?;
     }
-    Ok(Stage2 { root, vtcr: vtcr(width, level, pa_bits), entries: pages.root_entries(root) })
+    Ok(Stage2 { root, vtcr: vtcr(ipa_bits(pieces), root.level, pa_bits), entries: pages.root_entries(root) })
 }
 
 /// VTCR_EL2 (DDI 0487, D19.2.167): T0SZ, SL0, write-back inner shareable walks, 4 KiB granule, PS, RES1 bit 31.

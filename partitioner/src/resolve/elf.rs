@@ -2,9 +2,9 @@
 //!
 //! Read with the `object` crate; nothing in a file is trusted to be inside the file.
 
+use object::LittleEndian;
 use object::elf::{EM_AARCH64, ET_EXEC, FileHeader64, PF_X, PT_LOAD};
 use object::read::elf::{FileHeader, ProgramHeader};
-use object::LittleEndian;
 
 /// What is wrong with an ELF file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -81,12 +81,9 @@ impl<'a> Kernel<'_, 'a, '_> {
     fn elf_error(&self, error: ElfError) -> Diagnostic<'a> {
         let name = Arg::Text(self.path.value);
         let (code, message, number, help) = match error {
-            ElfError::Class => (
-                codes::ELF_MACHINE,
-                "`{0}` is a 32-bit ELF file; domains run AArch64 code",
-                0,
-                "build it for aarch64",
-            ),
+            ElfError::Class => {
+                (codes::ELF_MACHINE, "`{0}` is a 32-bit ELF file; domains run AArch64 code", 0, "build it for aarch64")
+            }
             ElfError::Endian => {
                 (codes::ELF_MACHINE, "`{0}` is a big-endian ELF file", 0, "build it for little-endian aarch64")
             }

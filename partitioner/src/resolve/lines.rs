@@ -22,12 +22,6 @@ impl IntSet {
     pub(crate) fn contains(&self, intid: IntId) -> bool {
         self.0.get(intid.word()).is_some_and(|word| word & intid.bit() != 0)
     }
-
-    /// The largest in it.
-    pub(crate) fn last(&self) -> Option<IntId> {
-        let (word, bits) = self.0.iter().enumerate().rev().find(|(_, bits)| **bits != 0)?;
-        Some(IntId(word as u32 * 32 + 31 - bits.leading_zeros()))
-    }
 }
 
 /// Every SPI any node of the board may use, enabled or not.
@@ -65,7 +59,8 @@ fn references(set: &mut IntSet, board: &Board<'_>, property: Property<'_>) {
     let address = if property.name() == "interrupt-map" { address_cells(gic.node) } else { 0 };
     let mut rest = cells;
     while let Some(cell) = rest.next() {
-        let is_gic = cell.target == Some(gic.node.id()) || gic.node.phandle().is_some_and(|p| u64::from(p) == cell.value);
+        let is_gic =
+            cell.target == Some(gic.node.id()) || gic.node.phandle().is_some_and(|p| u64::from(p) == cell.value);
         if is_gic {
             let mut specifier = rest.clone().skip(address);
             if let (Some(kind), Some(number)) = (specifier.next(), specifier.next()) {
@@ -116,10 +111,8 @@ mod tests {
     #[test]
     fn sets() {
         let mut set = IntSet::default();
-        assert_eq!(set.last(), None);
         set.insert(IntId(33));
         set.insert(IntId(64));
         assert!(set.contains(IntId(33)) && !set.contains(IntId(32)));
-        assert_eq!(set.last(), Some(IntId(64)));
     }
 }

@@ -3,7 +3,16 @@
 //! Order: address spaces → interrupts → guest images → payload places → physical placement. Every step reports all it
 //! finds; a later step runs only on what an earlier one could decide.
 
-use crate::model::MAX_MEMORY;
+pub(crate) mod arm64;
+pub(crate) mod elf;
+pub(crate) mod image;
+pub(crate) mod lines;
+pub(crate) mod payload;
+pub(crate) mod pinned;
+pub(crate) mod place;
+pub(crate) mod space;
+pub(crate) mod util;
+
 use cofferdam_dts::{NodeId, Span};
 use cofferdam_plan::IntId;
 
@@ -140,8 +149,4 @@ pub(crate) struct Decided {
     pub(crate) vuart: Option<(u64, IntId)>,
     /// The initial RAM disk: first address and the one behind its last.
     pub(crate) initrd: Option<(u64, u64)>,
-    /// Number of memory regions, for orientation.
-    pub(crate) memories: usize,
 }
-
-const _: () = assert!(MAX_MEMORY <= 64);

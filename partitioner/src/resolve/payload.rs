@@ -96,10 +96,13 @@ impl<'a> Loader<'_, 'a> {
             let start = self.domain.memory.iter().find(|m| m.ipa.contains(Ipa(part.ipa)));
             let Some(memory) = start else {
                 let wrong = self.domain.load.map_or(part.span, |load| load.span);
-                let mut diagnostic =
-                    Diagnostic::new(codes::PAYLOAD_PLACE, wrong, "`{1}` loads at {2}, where domain `{0}` has no memory")
-                        .args(&args)
-                        .help("give the domain memory there, or link the kernel for an address it has");
+                let mut diagnostic = Diagnostic::new(
+                    codes::PAYLOAD_PLACE,
+                    wrong,
+                    "`{1}` loads at {2}, where domain `{0}` has no memory",
+                )
+                .args(&args)
+                .help("give the domain memory there, or link the kernel for an address it has");
                 if let Some(memory) = self.domain.memory.first() {
                     diagnostic = diagnostic.also(memory.span, "its memory");
                 }
@@ -107,24 +110,24 @@ impl<'a> Loader<'_, 'a> {
                 continue;
             };
             out.push(
-                Diagnostic::new(codes::IMAGE_TOO_LARGE, part.span, "`{1}` needs {2}, more than the memory of domain `{0}` has")
-                    .args(&args)
-                    .label("the file's data and the zeroes behind it")
-                    .also(memory.span, "this region is too small")
-                    .help("make the region larger"),
+                Diagnostic::new(
+                    codes::IMAGE_TOO_LARGE,
+                    part.span,
+                    "`{1}` needs {2}, more than the memory of domain `{0}` has",
+                )
+                .args(&args)
+                .label("the file's data and the zeroes behind it")
+                .also(memory.span, "this region is too small")
+                .help("make the region larger"),
             );
         }
         for pair in mine.windows(2) {
             let [a, b] = pair else { continue };
             if b.ipa < a.end() {
                 out.push(
-                    Diagnostic::new(
-                        codes::PAYLOAD_PLACE,
-                        b.span,
-                        "two segments of `{1}` overlap: {2} and {3}",
-                    )
-                    .args(&[name, Arg::Text(b.file), Arg::Range(a.ipa, a.mem), Arg::Range(b.ipa, b.mem)])
-                    .help("link them apart"),
+                    Diagnostic::new(codes::PAYLOAD_PLACE, b.span, "two segments of `{1}` overlap: {2} and {3}")
+                        .args(&[name, Arg::Text(b.file), Arg::Range(a.ipa, a.mem), Arg::Range(b.ipa, b.mem)])
+                        .help("link them apart"),
                 );
             }
         }
@@ -143,9 +146,8 @@ impl<'a> Loader<'_, 'a> {
         }
         let span = self.domain.entry.map_or(path.span, |entry| entry.span);
         decided.entry = self.domain.entry.map_or(decided.entry, |entry| entry.value.0);
-        let inside = mine
-            .iter()
-            .any(|part| part.executable && decided.entry >= part.ipa && decided.entry - part.ipa < part.len);
+        let inside =
+            mine.iter().any(|part| part.executable && decided.entry >= part.ipa && decided.entry - part.ipa < part.len);
         if !inside || decided.entry % 4 != 0 {
             let args = [Arg::Text(self.domain.name), Arg::Text(path.value), Arg::Hex(decided.entry)];
             let mut diagnostic = Diagnostic::new(
@@ -160,6 +162,40 @@ impl<'a> Loader<'_, 'a> {
             }
             out.push(diagnostic);
         }
+    }
+
+    /// Length of the device tree the layout brings, where it is one.
+    pub(crate) fn given_dtb(
+        &self,
+        path: At<&'a str>,
+        images: &dyn Images,
+        out: &mut Diagnostics<'_, 'a>,
+    ) -> Option<u64> {
+        let bytes = match images.open(path.value) {
+            ImageFile::Bytes(bytes) => bytes,
+            ImageFile::Missing => {
+                out.push(missing(path, self.domain.name));
+                return None;
+            }
+            ImageFile::Skipped => return None,
+        };
+        if bytes.is_empty() {
+            out.push(empty(path));
+            return None;
+        }
+        let word = |at: usize| bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes);
+        let total = word(4).map_or(0, u64::from);
+        if word(0) != Some(0xD00D_FEED) || total < 40 || total > bytes.len() as u64 {
+            out.push(
+                Diagnostic::new(codes::DTB_DAMAGED, path.span, "`{0}` is no flattened device tree")
+                    .args(&[Arg::Text(path.value)])
+                    .help(
+                        "`dtb` wants what dtc makes; leave it out and the compiler makes a tree that fits the domain",
+                    ),
+            );
+            return None;
+        }
+        Some(total)
     }
 
     /// Decides where the device tree of `len` bytes goes and adds it to `payloads`.
@@ -188,9 +224,13 @@ impl<'a> Loader<'_, 'a> {
                 if at % 16 != 0 {
                     let args = [args[0], Arg::Hex(at)];
                     out.push(
-                        Diagnostic::new(codes::DTB_PLACE, load.span, "`dtb-load` {1} of domain `{0}` is not a multiple of 16")
-                            .args(&args)
-                            .help("guests want 8 at least, the boot stub copies 16 bytes at a time"),
+                        Diagnostic::new(
+                            codes::DTB_PLACE,
+                            load.span,
+                            "`dtb-load` {1} of domain `{0}` is not a multiple of 16",
+                        )
+                        .args(&args)
+                        .help("guests want 8 at least, the boot stub copies 16 bytes at a time"),
                     );
                     return Ok(());
                 }
@@ -208,7 +248,13 @@ impl<'a> Loader<'_, 'a> {
             span,
             ..Payload::default()
         };
-        self.fits(&part, codes::DTB_PLACE, "the device tree of domain `{0}` would lie at {2}, outside its memory", payloads, out);
+        self.fits(
+            &part,
+            codes::DTB_PLACE,
+            "the device tree of domain `{0}` would lie at {2}, outside its memory",
+            payloads,
+            out,
+        );
         decided.dtb = at;
         decided.dtb_len = len;
         payloads.push(part)
@@ -256,7 +302,13 @@ impl<'a> Loader<'_, 'a> {
             span,
             ..Payload::default()
         };
-        self.fits(&part, codes::INITRD_PLACE, "`{1}` of domain `{0}` would lie at {2}, outside its memory", payloads, out);
+        self.fits(
+            &part,
+            codes::INITRD_PLACE,
+            "`{1}` of domain `{0}` would lie at {2}, outside its memory",
+            payloads,
+            out,
+        );
         decided.initrd = Some((at, at.saturating_add(len)));
         payloads.push(part)
     }
@@ -272,8 +324,9 @@ impl<'a> Loader<'_, 'a> {
     ) {
         let args = [Arg::Text(self.domain.name), Arg::Text(part.file), Arg::Range(part.ipa, part.mem)];
         if self.region(part.ipa, part.end()).is_none() {
-            let mut diagnostic =
-                Diagnostic::new(code, part.span, outside).args(&args).help("give it an address in the domain's memory, or make that larger");
+            let mut diagnostic = Diagnostic::new(code, part.span, outside)
+                .args(&args)
+                .help("give it an address in the domain's memory, or make that larger");
             if let Some(memory) = self.domain.memory.first().filter(|memory| memory.span != part.span) {
                 diagnostic = diagnostic.also(memory.span, "its memory");
             }

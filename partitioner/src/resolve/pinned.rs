@@ -124,11 +124,7 @@ fn in_ram<'a>(board: &Board<'a>, domain: &'a str, region: &PaRegion, span: Span,
         outside(domain, region.base.0, region.size, span)
     } else {
         Diagnostic::new(codes::RAM_OUTSIDE, span, "memory of domain `{0}` at {1} has a hole: there is no RAM at {2}")
-            .args(&[
-                Arg::Text(domain),
-                Arg::Range(region.base.0, region.size),
-                Arg::Range(at.0, end.0 - at.0),
-            ])
+            .args(&[Arg::Text(domain), Arg::Range(region.base.0, region.size), Arg::Range(at.0, end.0 - at.0)])
             .help("split it around the hole, or leave `host-address` out and let the compiler place it")
     };
     if let Some(bank) = board.ram.first() {

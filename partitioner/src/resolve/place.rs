@@ -116,7 +116,8 @@ impl<'a> Placer<'_, '_, 'a, '_> {
                         let size = end - start;
                         let whole = up(start, BLOCK).saturating_add(BLOCK) <= end;
                         let wanted = if whole { congruent(at, start, BLOCK) } else { up(at, PAGE) };
-                        let Some(place) = self.behind_fixed(wanted, start, size, if whole { BLOCK } else { PAGE }, fixed_count)
+                        let Some(place) =
+                            self.behind_fixed(wanted, start, size, if whole { BLOCK } else { PAGE }, fixed_count)
                         else {
                             out.push(self.no_room(at - base + size));
                             return Ok(None);
@@ -127,7 +128,15 @@ impl<'a> Placer<'_, '_, 'a, '_> {
                             None => (place, Carried::InPlace),
                         };
                         let (domain, kind) = (id as u32, grant::RAM);
-                        self.pieces.push(Piece { domain, kind, ipa: start, pa, size, source: index as u32, carried })?;
+                        self.pieces.push(Piece {
+                            domain,
+                            kind,
+                            ipa: start,
+                            pa,
+                            size,
+                            source: index as u32,
+                            carried,
+                        })?;
                     }
                 }
             }
@@ -163,9 +172,8 @@ impl<'a> Placer<'_, '_, 'a, '_> {
     /// The first run of `unit`-sized blocks of `memory` at or above `from` that hold bytes of a file.
     fn run_of(&self, domain: u32, memory: &Memory<'_>, from: u64, unit: u64) -> Option<(u64, u64)> {
         let (base, end) = (memory.ipa.base.0, memory.ipa.end().0);
-        let clip = |part: &Payload<'_>| {
-            (down(part.ipa, unit).max(base), up(part.ipa.saturating_add(part.len), unit).min(end))
-        };
+        let clip =
+            |part: &Payload<'_>| (down(part.ipa, unit).max(base), up(part.ipa.saturating_add(part.len), unit).min(end));
         let mut run: Option<(u64, u64)> = None;
         for part in self.payloads.iter() {
             let mine = part.domain == domain && part.kind != payload::DTB && part.len != 0;
@@ -275,14 +283,14 @@ impl<'a> Placer<'_, '_, 'a, '_> {
         }
         if missing != 0 {
             out.push(
-                Diagnostic::new(codes::OUT_OF_RAM, memory.span, "{1} of RAM are missing for memory {2} of domain `{0}`")
-                    .args(&[
-                        Arg::Text(domain.name),
-                        Arg::Bytes(missing),
-                        Arg::Range(memory.ipa.base.0, memory.ipa.size),
-                    ])
-                    .label("no free RAM is left for it")
-                    .help("make this or another domain's memory smaller"),
+                Diagnostic::new(
+                    codes::OUT_OF_RAM,
+                    memory.span,
+                    "{1} of RAM are missing for memory {2} of domain `{0}`",
+                )
+                .args(&[Arg::Text(domain.name), Arg::Bytes(missing), Arg::Range(memory.ipa.base.0, memory.ipa.size)])
+                .label("no free RAM is left for it")
+                .help("make this or another domain's memory smaller"),
             );
         }
         Ok(())

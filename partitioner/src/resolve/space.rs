@@ -36,7 +36,8 @@ pub(crate) fn check<'a>(
         let gicr = domain.cpus.len() as u64 * GICR_SIZE;
         let node = gic.node.id().0;
         let span = gic.node.span();
-        let window = |base: u64, size, owner| Range { base, end: base.saturating_add(size), owner, item: 0, span, node };
+        let window =
+            |base: u64, size, owner| Range { base, end: base.saturating_add(size), owner, item: 0, span, node };
         ranges.push(window(gic.gicd.base.0, GICD_SIZE, GICD))?;
         ranges.push(window(gic.gicr.base.0, gicr, GICR))?;
         gic_end = gic.gicd.end().0.max(gic.gicr.end().0);
@@ -171,12 +172,7 @@ fn collision<'a>(domain: &Domain<'a>, board: &Board<'a>, mine: &Range, other: &R
 }
 
 /// One mapping per run of device pages with one distance between guest and physical address.
-fn devices(
-    id: usize,
-    layout: &Layout<'_, '_>,
-    ranges: &[Range],
-    pieces: &mut List<'_, Piece>,
-) -> Result<(), Full> {
+fn devices(id: usize, layout: &Layout<'_, '_>, ranges: &[Range], pieces: &mut List<'_, Piece>) -> Result<(), Full> {
     for range in ranges.iter().filter(|range| range.owner == DEVICE) {
         let Some(region) = layout.regions.get(range.item as usize) else { continue };
         let pa = down(region.pa.base.0, PAGE);
