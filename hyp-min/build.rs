@@ -7,6 +7,8 @@ fn main() {
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("none") {
         return;
     }
+    // Which records exist is part of the binary, not of the builder's environment.
+    println!("cargo:rustc-env=DEFMT_LOG=info");
     let folder = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| String::from("."));
     let address = format!("--defsym=HYP_VA={:#x}", cofferdam_plan::va::HYP_VA);
     let script = format!("-T{folder}/hyp-min.ld");

@@ -12,7 +12,7 @@ use crate::state::{self, state_of};
 use cofferdam_plan::{Domain, DomainFlags, NO_INTID, Plan, UartKind};
 use core::fmt::Write;
 use core::sync::atomic::{AtomicBool, Ordering};
-use hyp_min::vdev::console::{Mux, OUTPUT, Sources};
+use hyp_min::vdev::console::{Left, Mux, OUTPUT, Sources};
 use hyp_min::vdev::ring::Ring;
 use hyp_min::vdev::vuart::{Effect, Vuart};
 use hyp_min::vdev::{Access, Outcome};
@@ -67,7 +67,7 @@ fn uart(plan: &Plan<'_>) -> Option<Pl011> {
 
 /// Boot CPU, before anything is said.
 pub(crate) fn set_up(plan: &Plan<'_>) {
-    MUX.with(|mux| *mux = Mux::new(frequency() / 50));
+    MUX.with(|mux| mux.set_idle_ticks(frequency() / 50));
     if let Some(uart) = uart(plan) {
         uart.set_up();
         uart.listen(plan.domains.iter().any(|domain| domain.flags & DomainFlags::INPUT != 0));
@@ -91,12 +91,17 @@ pub(crate) fn say(line: &[u8]) {
 /// Sends what can be sent now.
 pub(crate) fn flush(plan: &'static Plan<'static>) {
     let Some(uart) = uart(plan) else { return };
-    let left = MUX.ask(|mux| mux.drain(&Rings(plan), now(), &mut |byte| uart.send(byte)));
-    if left == Some(true) || left.is_some() && MUX.take_asked() {
-        // CNTHP_CTL_EL2: enabled, not masked.
-        msr!("cnthp_cval_el2", now().saturating_add(frequency() / 50));
-        msr!("cnthp_ctl_el2", 1);
-    }
+    let Some(left) = MUX.ask(|mux| mux.drain(&Rings(plan), now(), &mut |byte| uart.send(byte))) else { return };
+    let soon = || now().saturating_add(frequency() / 1000);
+    let again = match left {
+        Left::Until(at) => at,
+        Left::Room | Left::More => soon(),
+        Left::Nothing if MUX.take_asked() => soon(),
+        Left::Nothing => return,
+    };
+    // CNTHP_CTL_EL2: enabled, not masked.
+    msr!("cnthp_cval_el2", again);
+    msr!("cnthp_ctl_el2", 1);
 }
 
 /// This CPU's EL2 timer has come.
@@ -110,6 +115,9 @@ pub(crate) fn timer(plan: &'static Plan<'static>) {
 fn apply(cpu_or_plan: &Plan<'_>, domain: &Domain, effect: Effect) {
     if let Some(byte) = effect.send {
         state_of(domain).output.push(byte);
+    }
+    if effect.lost {
+        state_of(domain).output.count_loss(1);
     }
     if let (Some(high), true) = (effect.line, domain.vuart_intid != NO_INTID && domain.vuart_intid.is_spi()) {
         crate::dev::gicv3::Distributor::new(cpu_or_plan.header.gicd_va).set_line(domain.vuart_intid, high);
@@ -183,8 +191,11 @@ pub(crate) fn drain(plan: &'static Plan<'static>) {
     let Some(uart) = uart(plan) else { return };
     let end = now().saturating_add(frequency() * 2);
     while now() < end {
-        let left = MUX.with(|mux| mux.drain(&Rings(plan), now(), &mut |byte| uart.send(byte)));
-        if left != Some(true) && !uart.is_busy() {
+        let left = MUX.with(|mux| {
+            mux.release();
+            mux.drain(&Rings(plan), now(), &mut |byte| uart.send(byte))
+        });
+        if matches!(left, None | Some(Left::Nothing)) && !uart.is_busy() {
             break;
         }
         cortex_a::asm::barrier::isb(cortex_a::asm::barrier::SY);

@@ -22,7 +22,11 @@ pub(crate) fn check(plan: &Plan<'_>, plan_offset: u64, failed_probe: u64) -> boo
         !is_good
     };
     if refuse(u64::from(header.blob_offset) == plan_offset) {
-        defmt::error!("refused: plan made for an image of {=u32:#x} bytes, this one has {=u64:#x}", header.blob_offset, plan_offset);
+        defmt::error!(
+            "refused: plan made for an image of {=u32:#x} bytes, this one has {=u64:#x}",
+            header.blob_offset,
+            plan_offset
+        );
     }
     if refuse(failed_probe == u64::MAX) {
         defmt::error!("refused: no RAM at {=u64:#x}", failed_probe);
@@ -68,7 +72,12 @@ fn interrupt_controller(plan: &Plan<'_>) -> bool {
         let affinity = Redistributor::new(cpu.gicr_va).affinity();
         if affinity != cpu.mpidr.packed() {
             let planned = cpu.mpidr.packed();
-            defmt::error!("refused: redistributor of CPU {=u32} has affinity {=u32:#x}, planned {=u32:#x}", index, affinity, planned);
+            defmt::error!(
+                "refused: redistributor of CPU {=u32} has affinity {=u32:#x}, planned {=u32:#x}",
+                index,
+                affinity,
+                planned
+            );
             good = false;
         }
     }

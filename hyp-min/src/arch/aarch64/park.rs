@@ -43,19 +43,33 @@ pub(crate) fn fault(cpu: &'static PerCpu, reason: Reason) -> ! {
         let ipa = syndrome::ipa(mrs!("hpfar_el2"), far);
         defmt::error!(
             "parked domain {=u16} vcpu {=u32}: {} pc {=u64:#x} esr {=u64:#x} far {=u64:#x} ipa {=u64:#x}",
-            domain, vcpu, reason, pc, esr, far, ipa
+            domain,
+            vcpu,
+            reason,
+            pc,
+            esr,
+            far,
+            ipa
         );
     } else {
         defmt::error!(
             "parked domain {=u16} vcpu {=u32}: {} pc {=u64:#x} esr {=u64:#x} far {=u64:#x} no ipa",
-            domain, vcpu, reason, pc, esr, far
+            domain,
+            vcpu,
+            reason,
+            pc,
+            esr,
+            far
         );
     }
     if reason == Reason::VectorAbort {
         // The first abort, that the guest did not survive.
         defmt::error!(
             "domain {=u16} came from pc {=u64:#x} esr_el1 {=u64:#x} far_el1 {=u64:#x}",
-            domain, mrs!("elr_el1"), mrs!("esr_el1"), mrs!("far_el1")
+            domain,
+            mrs!("elr_el1"),
+            mrs!("esr_el1"),
+            mrs!("far_el1")
         );
     }
     finish(cpu, true)

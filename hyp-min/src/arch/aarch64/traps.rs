@@ -142,7 +142,12 @@ fn refuse(cpu: &'static PerCpu, esr: u64) {
         }
         defmt::warn!(
             "refused domain {=u16} vcpu {=u32}: pc {=u64:#x} esr {=u64:#x} far {=u64:#x} hpfar {=u64:#x}",
-            domain, vcpu, pc, esr, far, if syndrome::hpfar_valid(esr) { mrs!("hpfar_el2") } else { 0 }
+            domain,
+            vcpu,
+            pc,
+            esr,
+            far,
+            if syndrome::hpfar_valid(esr) { mrs!("hpfar_el2") } else { 0 }
         );
     }
     msr!("far_el1", far);
@@ -208,7 +213,13 @@ extern "C" fn trap_serror(cpu: &'static PerCpu) {
 /// An exception taken from EL2 itself. `cpu` is the CPU's own, on a fresh stack; none before it has been set up.
 #[unsafe(no_mangle)]
 extern "C" fn trap_own(cpu: Option<&'static PerCpu>, kind: u64) -> ! {
-    defmt::error!("exception {=u64} in EL2: pc {=u64:#x} esr {=u64:#x} far {=u64:#x}", kind, mrs!("elr_el2"), mrs!("esr_el2"), mrs!("far_el2"));
+    defmt::error!(
+        "exception {=u64} in EL2: pc {=u64:#x} esr {=u64:#x} far {=u64:#x}",
+        kind,
+        mrs!("elr_el2"),
+        mrs!("esr_el2"),
+        mrs!("far_el2")
+    );
     match cpu {
         Some(cpu) => park::fault(cpu, park::Reason::Hypervisor),
         None => super::firmware::power_off(),
