@@ -36,7 +36,7 @@ pub(crate) fn i56_name_cannot_forge_a_prefix(work: &Work<'_, '_>, id: DomainId, 
 /// Entry and device tree lie in the domain's own RAM; flags are known.
 pub(crate) fn domain_starts_in_its_own_memory(work: &Work<'_, '_>, id: DomainId, d: &Domain, report: &mut Report<'_>) {
     let instruction = IpaRegion { base: d.entry, size: 4 };
-    if d.entry.0 % 4 != 0 || !instruction.is_valid() || !work.is_granted(id, instruction, grant::RAM) {
+    if !d.entry.0.is_multiple_of(4) || !instruction.is_valid() || !work.is_granted(id, instruction, grant::RAM) {
         report.add(Finding::EntryOutsideRam { domain: id, entry: d.entry });
     }
     let tree = |p: &cofferdam_plan::audit::Payload| p.domain == u32::from(id.0) && p.kind == payload::DTB;
@@ -53,7 +53,7 @@ pub(crate) fn domain_starts_in_its_own_memory(work: &Work<'_, '_>, id: DomainId,
 pub(crate) fn i54_console_is_its_own(work: &Work<'_, '_>, id: DomainId, d: &Domain, report: &mut Report<'_>) {
     let lines = || work.lines().filter(|l| l.kind == line::VUART && l.domain == u32::from(id.0));
     let holds = if d.flags & DomainFlags::CONSOLE != 0 {
-        d.vuart_ipa.0 % va::PAGE == 0 && lines().count() == 1 && lines().all(|l| l.intid == d.vuart_intid)
+        d.vuart_ipa.0.is_multiple_of(va::PAGE) && lines().count() == 1 && lines().all(|l| l.intid == d.vuart_intid)
     } else {
         d.vuart_intid == NO_INTID && lines().count() == 0 && d.flags & DomainFlags::INPUT == 0
     };

@@ -258,6 +258,8 @@ fn purposes<'a>(work: &Work<'a, '_>) -> impl Iterator<Item = Purpose> + use<'a> 
     let h = plan.header;
     let (base, blob) = (h.base.0, work.blob_pa());
     let p = |va, size, pa, kind, what, whole| Purpose { va, size, pa, kind, what, whole };
+    // A UART may start inside its page.
+    let page = |address: u64| address & !(va::PAGE - 1);
     let used = |va: u64, size: u64| if va == 0 { 0 } else { size };
     let device = move |va: u64, size: u64, pa, what| p(va, used(va, size), pa, Use::Device, what, true);
     let offset = u64::from(h.blob_offset);
@@ -273,8 +275,8 @@ fn purposes<'a>(work: &Work<'a, '_>) -> impl Iterator<Item = Purpose> + use<'a> 
         p(va::HYP_VA + offset + records, rest, Some(blob.wrapping_add(records)), Use::Plan, "plan", false),
         p(spare, used(h.spare_area_va, va::CPU_AREA), None, Use::Area, "spare CPU area", true),
         device(h.gicd_va, 0x1_0000, Some(h.gicd_ipa.0), "distributor"),
-        device(h.console_va, va::PAGE, Some(h.console_pa.0), "console UART"),
-        device(h.log_va, va::PAGE, None, "log UART"),
+        device(page(h.console_va), va::PAGE, Some(page(h.console_pa.0)), "console UART"),
+        device(page(h.log_va), va::PAGE, None, "log UART"),
     ];
     let cpus = plan.cpus.iter().flat_map(move |cpu| {
         [

@@ -20,10 +20,10 @@ pub(crate) fn i74_header_is_consistent(work: &Work<'_, '_>, report: &mut Report<
     };
     expect(matches!(h.pa_bits, 32 | 36 | 40 | 42 | 44 | 48), "pa_bits");
     expect(matches!(h.vmid_bits, 8 | 16), "vmid_bits");
-    expect(h.base.0 % va::PAGE == 0 && h.base.0 != 0, "base");
+    expect(h.base.0.is_multiple_of(va::PAGE) && h.base.0 != 0, "base");
     expect(h.blob_offset != 0 && u64::from(h.blob_offset) % va::PAGE == 0, "blob_offset");
     let own = u64::from(h.blob_offset) + u64::from(h.blob_len);
-    expect(h.image_len % 16 == 0 && own <= h.image_len, "image_len");
+    expect(h.image_len.is_multiple_of(16) && own <= h.image_len, "image_len");
     expect(h.base.0.checked_add(h.image_len).is_some(), "image_len");
     expect(h.flags & !(HeaderFlags::VERIFY_AT_BOOT | HeaderFlags::GROUP0) == 0, "flags");
     expect(h.reserved0 == 0 && h.reserved1 == 0, "reserved");
@@ -32,6 +32,8 @@ pub(crate) fn i74_header_is_consistent(work: &Work<'_, '_>, report: &mut Report<
     let console = h.console_kind == UartKind::PL011;
     expect(console || h.console_kind == UartKind::NONE, "console_kind");
     expect(console == (h.console_va != 0) && console == (h.console_pa.0 != 0), "console_va");
+    let in_page = |address: u64| address % va::PAGE;
+    expect(in_page(h.console_va) == in_page(h.console_pa.0), "console_va");
     expect(console || h.log_va == 0, "log_va");
     // Image and plan are RAM, and the facts say that the hypervisor keeps them.
     let kept = PaRegion { base: h.base, size: own };

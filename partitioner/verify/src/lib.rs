@@ -32,6 +32,7 @@ use work::{Report, Work};
 
 /// What has been proven. Only [`verify`] makes one, and only without findings.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Proof {
     /// Domains.
     pub domains: u32,
@@ -39,7 +40,6 @@ pub struct Proof {
     pub tables: u32,
     /// Leaf descriptors seen.
     pub leaves: u64,
-    _sealed: (),
 }
 
 /// Why there is no proof.
@@ -87,5 +87,5 @@ pub fn verify(blob: &[u8], scratch: &mut [u32], sink: &mut dyn FnMut(Finding)) -
         return Err(Refusal::Findings(report.count));
     }
     let plan = work.plan;
-    Ok(Proof { domains: plan.domains.len() as u32, tables: plan.header.tables.count, leaves, _sealed: () })
+    Ok(Proof { domains: plan.domains.len() as u32, tables: plan.header.tables.count, leaves })
 }

@@ -63,7 +63,7 @@ pub(crate) fn root_page(tables: &Tables<'_>, regime: &Regime, pa: u64) -> Option
     let len = u64::from(regime.roots) * va::PAGE;
     let last = pa.checked_add(len - va::PAGE)?;
     tables.page(last)?;
-    (pa % len == 0).then(|| tables.page(pa)).flatten()
+    pa.is_multiple_of(len).then(|| tables.page(pa)).flatten()
 }
 
 /// One walk.
@@ -115,7 +115,7 @@ impl Walk<'_, '_> {
                 },
                 (3, 3) | (1, 1 | 2) => {
                     let size = 1 << shift(level);
-                    if target % size != 0 {
+                    if !target.is_multiple_of(size) {
                         broken("has an output address that is not aligned to its size");
                     } else if target >> self.regime.oa_bits != 0 {
                         broken("has an output address beyond the physical address size");

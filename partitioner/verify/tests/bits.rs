@@ -89,7 +89,7 @@ fn resealed_damage_anywhere_never_panics() {
         let len = blob.bytes().len() as u64;
         for _ in 0..1 + round % 4 {
             // Half the damage goes to header and records, where it reaches furthest.
-            let span = if random(&mut state) % 2 == 0 { 0x1800 } else { len };
+            let span = if random(&mut state).is_multiple_of(2) { 0x1800 } else { len };
             let at = (random(&mut state) % span) as usize;
             let value = match random(&mut state) % 4 {
                 0 => 0xFF,

@@ -222,7 +222,7 @@ changes! {
         => Finding::MoveCopiesMore { .. },
     move_behind_image: |b| b.moves.push(Move { offset: 0x40_3000, to: Pa(0x5100_0100), len: 0x10, zero: 0 })
         => Finding::MoveOutsideImage { .. },
-    move_wraps: |b| b.moves.push(Move { offset: 0, to: Pa(u64::MAX & !15), len: 0x10, zero: 0 }) => Finding::BadRecord { .. },
+    move_wraps: |b| b.moves.push(Move { offset: 0, to: Pa(!15), len: 0x10, zero: 0 }) => Finding::BadRecord { .. },
     move_unaligned: |b| b.moves.push(Move { offset: 8, to: Pa(0x5100_0100), len: 0x10, zero: 0 }) => Finding::BadRecord { .. },
     scrub_of_foreign_ram: |b| b.scrubs[0].base = Pa(0x4068_0000) => Finding::ScrubOutsideDomain { .. },
     scrub_of_payload: |b| b.scrubs[1].base = Pa(0x4060_1000) => Finding::ScrubOverPayload { .. },
