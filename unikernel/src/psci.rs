@@ -113,16 +113,19 @@ static ENTRIES: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CP
 /// For a vCPU the domain has not got, or one that is on.
 pub fn start(index: usize, entry: fn()) -> Result<(), Error> {
     let mpidr = *platform().cpus().get(index).ok_or(Error::InvalidParameters)?;
-    if affinity_info(mpidr)? != Affinity::Off {
-        return Err(Error::AlreadyOn);
+    let slot = ENTRIES.get(index).ok_or(Error::InvalidParameters)?;
+    // The slot is free again once that vCPU has taken what is in it.
+    slot.compare_exchange(0, entry as usize, Ordering::AcqRel, Ordering::Acquire).map_err(|_| Error::OnPending)?;
+    let started = psci(function::CPU_ON, [mpidr, crate::arch::secondary_entry(), index as u64]);
+    if started.is_err() {
+        slot.store(0, Ordering::Release);
     }
-    ENTRIES[index].store(entry as usize, Ordering::Release);
-    psci(function::CPU_ON, [mpidr, crate::arch::secondary_entry(), index as u64]).map(drop)
+    started.map(drop)
 }
 
-/// What [`start`] was given for this vCPU.
-pub(crate) fn own_entry() -> Option<fn()> {
-    let address = ENTRIES.get(cpu::index())?.load(Ordering::Acquire);
+/// Takes what [`start`] was given for this vCPU.
+pub(crate) fn take_entry() -> Option<fn()> {
+    let address = ENTRIES.get(cpu::index())?.swap(0, Ordering::AcqRel);
     // SAFETY: only `start` stores here, and it stores a `fn()`.
     (address != 0).then(|| unsafe { core::mem::transmute::<usize, fn()>(address) })
 }

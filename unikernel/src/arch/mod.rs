@@ -85,7 +85,7 @@ extern "C" fn unikernel_secondary() -> ! {
     irq::init_cpu();
     clock::init();
     cpu::unmask();
-    if let Some(entry) = psci::own_entry() {
+    if let Some(entry) = psci::take_entry() {
         entry();
     }
     psci::cpu_off()
