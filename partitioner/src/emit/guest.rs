@@ -299,13 +299,7 @@ impl<'a> Guest<'_, 'a, '_> {
 
     /// Whether everything a property refers to is in the guest's tree.
     fn keeps(&self, property: Property<'a>) -> bool {
-        let name = property.name();
-        let by_phandle = REFERENCES.iter().any(|(list, _)| *list == name)
-            || name.ends_with("-supply")
-            || name.ends_with("-gpios")
-            || name == "gpios"
-            || (name.starts_with("pinctrl-") && name != "pinctrl-names");
-        if by_phandle {
+        if by_phandle(property.name()) {
             return self.references(property).is_some_and(|all| all);
         }
         property.values().iter().all(|value| match value.kind {
@@ -319,11 +313,18 @@ impl<'a> Guest<'_, 'a, '_> {
 
     /// Whether the guest has every provider in a list of references with arguments; `None` where it is no such list.
     fn references(&self, property: Property<'a>) -> Option<bool> {
-        let mut cells = property.cells()?;
         let mut all = true;
+        self.each_cell(property, |provider, _| all &= provider.is_none_or(|provider| self.has(provider)))?;
+        Some(all)
+    }
+
+    /// Walks a list of references with arguments: each cell, with the provider where it names one. `None` where a provider
+    /// does not exist.
+    fn each_cell(&self, property: Property<'a>, mut each: impl FnMut(Option<Node<'a>>, u64)) -> Option<()> {
+        let mut cells = property.cells()?;
         while let Some(cell) = cells.next() {
             let provider = target(self.board.tree, &cell)?;
-            all &= self.has(provider);
+            each(Some(provider), cell.value);
             let arguments = match property.name() {
                 "clocks" | "assigned-clocks" | "assigned-clock-parents" => count(provider, "#clock-cells", 0),
                 "resets" => count(provider, "#reset-cells", 0),
@@ -338,16 +339,19 @@ impl<'a> Guest<'_, 'a, '_> {
                 name if name.ends_with("gpios") => count(provider, "#gpio-cells", 0),
                 _ => 0,
             };
-            for _ in 0..arguments {
-                cells.next();
-            }
+            cells.by_ref().take(arguments).for_each(|argument| each(None, argument.value));
         }
-        Some(all)
+        Some(())
     }
 
     /// A property as it is, references turned to the guest's phandles.
     fn copy(&self, property: Property<'a>, fdt: &mut Fdt<'_>) {
         fdt.property(property.name(), |fdt| {
+            if by_phandle(property.name()) {
+                // Kept only where every provider was found, so the walk does not end early.
+                let _ = self.each_cell(property, |provider, number| fdt.cell(provider.map_or(number as u32, phandle)));
+                return;
+            }
             for value in property.values() {
                 match value.kind {
                     ValueKind::String(text) => fdt.text(text),
@@ -368,6 +372,15 @@ impl<'a> Guest<'_, 'a, '_> {
             }
         });
     }
+}
+
+/// Whether a property of this name is a list of references, whatever its numbers look like.
+fn by_phandle(name: &str) -> bool {
+    REFERENCES.iter().any(|(list, _)| *list == name)
+        || name.ends_with("-supply")
+        || name.ends_with("-gpios")
+        || name == "gpios"
+        || (name.starts_with("pinctrl-") && name != "pinctrl-names")
 }
 
 fn phandle(node: Node<'_>) -> u32 {
