@@ -39,7 +39,7 @@ pub fn read<'a>(tree: Tree<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> Board<
         console,
         log,
         psci: services::psci(tree, arch, diagnostics),
-        timer: services::timer(tree, diagnostics),
+        timer: services::timer(tree, arch, diagnostics),
     };
     services::forbidden(&mut board, diagnostics);
     board

@@ -43,8 +43,18 @@ pub(super) fn psci<'a>(
 }
 
 /// The PPIs of `arm,armv8-timer`, by `interrupt-names` or in the binding's order.
-pub(super) fn timer<'a>(tree: Tree<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> Option<Timer> {
-    let node = tree.nodes().find(|node| is_live(*node) && node.is_compatible("arm,armv8-timer"))?;
+pub(super) fn timer<'a>(
+    tree: Tree<'a>,
+    arch: &'static dyn Arch,
+    diagnostics: &mut Diagnostics<'_, 'a>,
+) -> Option<Timer> {
+    let found = tree.nodes().find(|node| is_live(*node) && node.is_compatible("arm,armv8-timer"));
+    if found.is_none() && arch.hypervisor_supported() {
+        let message = "the board has no \"arm,armv8-timer\" node: which interrupts its timers have is not known";
+        let help = "timer { compatible = \"arm,armv8-timer\"; interrupts = …; }: Secure, physical, virtual, EL2";
+        diagnostics.push(Diagnostic::new(codes::MISSING, tree.root().span(), message).help(help));
+    }
+    let node = found?;
     let specifiers = match interrupts::of(node) {
         Ok(list) => list,
         Err(why) => {

@@ -38,9 +38,16 @@ pub(super) fn check<'a>(
     let sorted = &mut sort[..len];
     sorted.sort_unstable();
     let mut widest = Sorted::default();
+    // A granted device with many neighbours that nobody has is told once.
+    let mut told = NOBODY;
     for (n, entry) in sorted.iter().enumerate() {
-        if n > 0 && entry.first <= widest.last {
+        let against_nobody = entry.grant == NOBODY || widest.grant == NOBODY;
+        let granted = entry.grant.min(widest.grant);
+        if n > 0 && entry.first <= widest.last && !(against_nobody && granted == told) {
             report(board, domains, lists, &widest, entry, diagnostics);
+            if against_nobody {
+                told = granted;
+            }
         }
         if n == 0 || entry.last > widest.last || entry.first > widest.last {
             widest = *entry;
