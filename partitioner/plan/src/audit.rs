@@ -53,8 +53,8 @@ pub struct Fact {
     pub region: PaRegion,
     /// See [`fact`].
     pub kind: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Of a device: index of the domain that was granted it, plus one; 0 for nobody, and for every other kind.
+    pub owner: u32,
     /// Path of the node it comes from.
     pub name: Name,
 }

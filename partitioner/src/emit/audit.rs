@@ -63,7 +63,7 @@ impl Input<'_, '_, '_> {
         let fact = |base, size, kind| Fact {
             region: PaRegion { base: Pa(base), size },
             kind,
-            reserved: 0,
+            owner: 0,
             name: Name::default(),
         };
         let region = |r: PaRegion, kind| fact(r.base.0, r.size, kind);
@@ -86,10 +86,12 @@ impl Input<'_, '_, '_> {
         }
         for node in self.board.tree.nodes().filter(|node| {
             let top = node.ancestors().filter(|n| n.parent().is_some()).last().unwrap_or(*node);
-            node.parent().is_some() && !NOT_DEVICES.contains(&top.base_name())
+            node.parent().is_some() && !NOT_DEVICES.contains(&top.base_name()) && crate::cells::is_live(*node)
         }) {
-            for (registers, _) in crate::address::memory(node) {
-                each(region(registers, fact::DEVICE), &node.path())?;
+            let granted = self.layout.devices.iter().find(|device| device.node == node);
+            let owner = granted.map_or(0, |device| device.domain as u32 + 1);
+            for (registers, _) in crate::address::memory(node).filter(|(region, _)| !region.is_empty()) {
+                each(Fact { owner, ..region(registers, fact::DEVICE) }, &node.path())?;
             }
         }
         Ok(())

@@ -70,6 +70,11 @@ findings! {
     /// A page holds registers of a device this domain does not own.
     "I31" PageWithTwoOwners { pa: PaRegion, domain: DomainId }
         => "{pa} is granted to domain {domain} but holds registers of a device it does not own wholly";
+    /// A page is granted as a device's that holds no registers.
+    "I31" PageWithoutDevice { at: Pa, domain: DomainId }
+        => "domain {domain} is granted the page at {at}, where none of its devices has registers";
+    /// A device is granted in part.
+    "I31" DeviceNotGranted { pa: PaRegion, domain: DomainId } => "domain {domain} has the device at {pa}, but not all its pages";
     /// Two grants of a domain overlap in what it sees.
     "I18" GrantsShareIpa { domain: DomainId, ipa: IpaRegion } => "domain {domain} sees two things at {ipa}";
     /// A grant lies beyond what stage 2 can translate.

@@ -76,25 +76,38 @@ pub(crate) fn i18_i21_nothing_forbidden_is_granted(work: &Work<'_, '_>, g: &Gran
     }
 }
 
-/// I31: a page with a device's registers is granted only where that device is granted, wholly, to the same domain.
+/// I31: page → owner. A granted page holds registers of devices of that domain and of nobody else, at least one; and every
+/// register of a domain's device lies in its grants.
 pub(crate) fn i31_no_page_with_two_owners(work: &Work<'_, '_>, report: &mut Report<'_>) {
-    for device in work.facts(fact::DEVICE) {
-        let pages = device.region.widened(va::PAGE);
-        let mut owner: Option<DomainId> = None;
-        let mut covered = device.region.base;
-        for g in work.grants_by_pa().filter(|g| g.kind == grant::DEVICE && g.pa.overlaps(&pages)) {
-            if owner.is_some_and(|o| o != id(g)) {
-                report.add(Finding::PageWithTwoOwners { pa: pages, domain: id(g) });
-            }
-            owner = Some(id(g));
-            if g.pa.contains(covered) {
-                covered = g.pa.end();
+    let devices = || work.facts(fact::DEVICE).filter(|f| !f.region.is_empty());
+    for g in work.audit.grants.iter().filter(|g| g.kind == grant::DEVICE) {
+        for device in devices().filter(|d| d.owner != g.domain + 1) {
+            if let Some(pa) = device.region.widened(va::PAGE).intersection(&g.pa) {
+                report.add(Finding::PageWithTwoOwners { pa, domain: id(g) });
             }
         }
-        let Some(domain) = owner else { continue };
-        let granted = work.audit.grants.iter().any(|g| id(g) == domain && same_name(work, g, device.name));
-        if covered < device.region.end() || !granted {
-            report.add(Finding::PageWithTwoOwners { pa: pages, domain });
+        let mut at = g.pa.base;
+        while at < g.pa.end() {
+            let own = devices().filter(|d| d.owner == g.domain + 1).map(|d| d.region.widened(va::PAGE));
+            match own.filter(|pages| pages.contains(at)).map(|pages| pages.end()).max() {
+                Some(end) => at = end,
+                None => {
+                    report.add(Finding::PageWithoutDevice { at, domain: id(g) });
+                    break;
+                }
+            }
+        }
+    }
+    for device in devices().filter(|d| d.owner != 0) {
+        let own = |g: &&Grant| g.kind == grant::DEVICE && g.domain + 1 == device.owner;
+        let mut at = device.region.base;
+        for g in work.grants_by_pa().filter(own) {
+            if g.pa.contains(at) {
+                at = g.pa.end();
+            }
+        }
+        if at < device.region.end() {
+            report.add(Finding::DeviceNotGranted { pa: device.region, domain: DomainId(device.owner as u16 - 1) });
         }
     }
 }
@@ -146,10 +159,6 @@ pub(crate) fn windows(work: &Work<'_, '_>, d: &Domain) -> [(IpaRegion, &'static 
         (IpaRegion { base: h.gicr_ipa, size: GICR_SIZE * u64::from(d.vcpu_count) }, "redistributors"),
         (IpaRegion { base: d.vuart_ipa, size: vuart }, "virtual PL011"),
     ]
-}
-
-fn same_name(work: &Work<'_, '_>, g: &Grant, name: cofferdam_plan::audit::Name) -> bool {
-    g.name == name || work.audit.name(g.name) == work.audit.name(name)
 }
 
 /// The domain a grant belongs to; `work` has checked that it exists.

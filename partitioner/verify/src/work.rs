@@ -171,6 +171,9 @@ pub(crate) fn records_are_well_formed(plan: &Plan<'_>, audit: &AuditView<'_>, re
         if !(fact::RAM..=fact::DEVICE).contains(&f.kind) {
             bad("facts", i, "the kind is unknown");
         }
+        if f.owner > domains || (f.owner != 0 && f.kind != fact::DEVICE) {
+            bad("facts", i, "the owner is unknown or of something that is no device");
+        }
     }
     for (i, g) in audit.grants.iter().enumerate() {
         if !g.ipa.is_valid() || !g.pa.is_valid() || g.pa.is_empty() || g.ipa.size != g.pa.size {

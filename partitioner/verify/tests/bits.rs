@@ -84,7 +84,7 @@ fn resealed_damage_anywhere_never_panics() {
     let sound = Build::two().blob();
     let mut state = 0x9E37_79B9_7F4A_7C15;
     let (mut refused, mut total) = (0, 0);
-    for round in 0..3000 {
+    for round in 0..1500 {
         let mut blob = sound.clone();
         let len = blob.bytes().len() as u64;
         for _ in 0..1 + round % 4 {

@@ -50,8 +50,12 @@ changes! {
         other.region = pa(GPIO + 0x200, 0x200);
         b.facts.push(other);
     } => Finding::PageWithTwoOwners { .. },
-    device_granted_in_part: |b| b.facts[6].region = pa(GPIO, 0x2000) => Finding::PageWithTwoOwners { .. },
-    device_granted_under_another_name: |b| b.facts[6].name = b.facts[7].name => Finding::PageWithTwoOwners { .. },
+    device_granted_in_part: |b| b.facts[6].region = pa(GPIO, 0x2000) => Finding::DeviceNotGranted { .. },
+    device_of_another_domain: |b| b.facts[6].owner = 1 => Finding::PageWithTwoOwners { .. },
+    device_of_nobody: |b| b.facts[6].owner = 0 => Finding::PageWithTwoOwners { .. },
+    page_without_registers: |b| b.facts[6].region = pa(GPIO + 0x1000, 0x1000) => Finding::PageWithoutDevice { .. },
+    owner_unknown: |b| b.facts[6].owner = 3 => Finding::BadRecord { table: "facts", .. },
+    owner_of_ram: |b| b.facts[0].owner = 1 => Finding::BadRecord { table: "facts", .. },
 
     leaf_too_many: |b| b.stage2[0].push(Map { at: 0x5000_0000, pa: 0x5300_0000, size: 4096, attributes: S2_RAM })
         => Finding::LeafNotGranted { .. },

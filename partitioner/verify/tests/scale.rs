@@ -52,7 +52,7 @@ fn many(domains: u64, devices: u64) -> Build {
             let (k, at) = (n * (devices / domains) + i, 0x1000_0000 + (i * domains + n) * 0x1000);
             let intid = IntId(40 + k as u32);
             let owner = n as u32;
-            b.facts.push(Fact { region: pa(at, 0x200), kind: fact::DEVICE, name: none, ..b.facts[0] });
+            b.facts.push(Fact { region: pa(at, 0x200), kind: fact::DEVICE, owner: owner + 1, name: none });
             let kind = grant::DEVICE;
             b.grants.push(Grant { ipa: ipa(at, 0x1000), pa: pa(at, 0x1000), domain: owner, kind, name: none });
             b.lines.push(Line { intid, domain: owner, kind: line::DEVICE, edge: 0, name: none });

@@ -152,7 +152,7 @@ impl Build {
         let gpio_name = named("/pl061@9030000");
         let file = named("kernel.elf");
         let none = Name::default();
-        let fact = |region, kind, name| Fact { region, kind, reserved: 0, name };
+        let fact = |region, kind, name| Fact { region, kind, owner: 0, name };
         let facts = vec![
             fact(pa(0x4000_0000, 0x2000_0000), fact::RAM, none),
             fact(pa(0x5F00_0000, 0x10_0000), fact::RESERVED, none),
@@ -160,7 +160,7 @@ impl Build {
             fact(pa(GICR, 0xF6_0000), fact::FORBIDDEN, none),
             fact(pa(UART, 0x1000), fact::FORBIDDEN, none),
             fact(pa(BASE, 0x20_0000), fact::HYPERVISOR, none),
-            fact(pa(GPIO, 0x1000), fact::DEVICE, gpio_name),
+            Fact { owner: 2, ..fact(pa(GPIO, 0x1000), fact::DEVICE, gpio_name) },
             fact(pa(0x0901_0000, 0x1000), fact::DEVICE, named("/rtc@9010000")),
         ];
         let ram = |i, p, size, domain| Grant {
