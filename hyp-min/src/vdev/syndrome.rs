@@ -126,6 +126,25 @@ const fn mask(size: u8) -> u64 {
     }
 }
 
+/// PSTATE behind an instruction that EL2 has carried out instead of the CPU, from its SPSR_EL2: BTYPE is clear (DDI 0487,
+/// D8.4), and T32 code in an IT block is one instruction further (F1.2.1, ITAdvance).
+#[inline(always)]
+pub const fn stepped(spsr: u64) -> u64 {
+    if spsr & (AARCH32 | BTYPE) == 0 {
+        return spsr;
+    }
+    if spsr & AARCH32 == 0 { spsr & !BTYPE } else { it_advance(spsr) }
+}
+const AARCH32: u64 = 1 << 4;
+const BTYPE: u64 = 3 << 10;
+
+/// IT[7:2] is in SPSR bits 15:10, IT[1:0] in bits 26:25.
+const fn it_advance(spsr: u64) -> u64 {
+    let it = (spsr >> 10 & 0x3F) << 2 | spsr >> 25 & 3;
+    let it = if it & 7 == 0 { 0 } else { it & 0xE0 | (it << 1 & 0x1F) };
+    spsr & !(0x3F << 10 | 3 << 25) | (it >> 2) << 10 | (it & 3) << 25
+}
+
 /// A trapped MSR, MRS or SYS instruction (class 0x18).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SysAccess {
@@ -286,6 +305,18 @@ mod tests {
         let fetch = external_abort((ec::INSTRUCTION_ABORT as u64) << 26 | 7, 5, 0);
         assert_eq!(fetch.esr, 0x21 << 26 | IL | 0x10);
         assert_eq!(external_abort(abort(FNV | EXTERNAL), 5, 0).esr & FNV, FNV);
+    }
+
+    #[test]
+    fn stepping_over_an_instruction() {
+        assert_eq!(stepped(0x8000_0005), 0x8000_0005);
+        assert_eq!(stepped(0x8000_0C05), 0x8000_0005, "BTYPE");
+        assert_eq!(stepped(0x30), 0x30, "T32 outside an IT block");
+        // IT holds condition and mask; each step shifts the mask into the condition's lowest bit.
+        let spsr = |it: u64| 0x30 | (it >> 2) << 10 | (it & 3) << 25;
+        assert_eq!(stepped(spsr(0b0000_0111)), spsr(0b0000_1110));
+        assert_eq!(stepped(spsr(0b1010_1100)), spsr(0b1011_1000));
+        assert_eq!(stepped(spsr(0b1010_1000)), spsr(0), "the last of the block");
     }
 
     #[test]
