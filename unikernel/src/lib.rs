@@ -24,6 +24,9 @@
 //! know, whether a hypervisor is there.
 #![no_std]
 
+#[cfg(test)]
+extern crate std;
+
 pub mod fdt;
 pub mod platform;
 

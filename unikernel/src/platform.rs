@@ -174,3 +174,7 @@ pub fn get() -> Option<&'static Platform> {
 pub fn platform() -> &'static Platform {
     get().expect("the platform is read before main")
 }
+
+#[cfg(test)]
+#[path = "platform_tests.rs"]
+mod tests;

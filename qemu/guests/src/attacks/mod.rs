@@ -1,6 +1,7 @@
 //! The attacks, by name. Each runs alone in a scenario of its own (`qemu/tests/<name>.dts`).
 
 mod calls;
+mod exceptions;
 mod gic;
 mod memory;
 mod mmio;
@@ -33,6 +34,8 @@ pub const ATTACKS: &[(&str, fn(&mut Report))] = &[
     ("debug", sysregs::debug),
     ("timers", sysregs::timers),
     ("id-registers", sysregs::id_registers),
+    ("own-exceptions", exceptions::own),
+    ("newer-cpu", exceptions::newer),
     ("zero-register", mmio::zero_register),
     ("no-syndrome", mmio::no_syndrome),
     ("sizes", mmio::sizes),
