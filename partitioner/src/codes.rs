@@ -221,8 +221,6 @@ codes! {
 
     /// No interrupt is left for a virtual console.
     NO_FREE_SPI = error(1305);
-    /// The plan's records are larger than the hypervisor reads.
-    RECORDS = error(1306);
     /// The compiler's own output did not pass the verifier.
     INTERNAL = error(1399);
 

@@ -292,7 +292,7 @@ fn internal<'a>(board: &Board<'a>, what: &'static str) -> Diagnostic<'a> {
 
 fn too_many_records<'a>(board: &Board<'a>, layout: &Layout<'a, '_>, len: usize) -> Diagnostic<'a> {
     let span = layout.node.unwrap_or(board.tree.root()).span();
-    Diagnostic::new(codes::RECORDS, span, "the plan's records have {0}, the hypervisor reads {1}")
+    Diagnostic::new(codes::CAPACITY, span, "the plan's records have {0}, the hypervisor reads {1}")
         .args(&[Arg::Bytes(len as u64), Arg::Bytes(MAX_RECORDS.into())])
         .help("use fewer memory regions")
 }

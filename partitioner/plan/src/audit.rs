@@ -79,7 +79,7 @@ pub struct Grant {
     pub domain: u32,
     /// See [`grant`].
     pub kind: u32,
-    /// Path of the node it comes from.
+    /// Path of the node it comes from; where devices share pages, the paths of all, with spaces between.
     pub name: Name,
 }
 

@@ -55,10 +55,6 @@ impl Write for Text<'_, '_> {
 type Each<'e, T> = &'e mut dyn FnMut(T, &dyn Display) -> Result<(), Full>;
 
 impl Input<'_, '_, '_> {
-    fn path(&self, id: NodeId) -> impl Display {
-        self.board.tree.node(id).path()
-    }
-
     fn facts(&self, each: Each<'_, Fact>) -> Result<(), Full> {
         let fact = |base, size, kind| Fact {
             region: PaRegion { base: Pa(base), size },
@@ -110,7 +106,7 @@ impl Input<'_, '_, '_> {
             let memory = domain.and_then(|domain| domain.memory.get(piece.source as usize));
             match memory {
                 Some(memory) if piece.kind == grant::RAM => each(grant, &memory.node.path())?,
-                _ => each(grant, &self.path(NodeId(piece.source)))?,
+                _ => each(grant, &Users { input: self, piece })?,
             }
         }
         Ok(())
@@ -210,6 +206,30 @@ impl Input<'_, '_, '_> {
             index += 1;
             blob.set(table, index - 1, &Payload { name: name.unwrap_or_default(), ..part })
         })
+    }
+}
+
+/// The paths of all devices whose registers a mapping reaches, with spaces between.
+struct Users<'u, 'e, 'a, 'l> {
+    input: &'u Input<'e, 'a, 'l>,
+    piece: crate::resolve::Piece,
+}
+
+impl Display for Users<'_, '_, '_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (input, piece) = (self.input, &self.piece);
+        let pages = PaRegion { base: Pa(piece.pa), size: piece.size };
+        let domain = input.layout.domains.get(piece.domain as usize);
+        let devices = domain.and_then(|domain| input.layout.devices.get(domain.devices.clone())).unwrap_or(&[]);
+        let mut gap = "";
+        for device in devices {
+            let regions = input.layout.regions.get(device.regions.clone()).unwrap_or(&[]);
+            if regions.iter().any(|region| region.pa.overlaps(&pages)) {
+                write!(f, "{gap}{}", device.node.path())?;
+                gap = " ";
+            }
+        }
+        Ok(())
     }
 }
 
