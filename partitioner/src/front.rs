@@ -5,8 +5,8 @@
 
 use crate::lent::Full;
 use crate::model::{Board, DeviceGrant, DeviceInterrupt, DeviceRegion, Layout, PortGrant};
-use crate::{board, layout, shape};
-use cofferdam_dts::{Diagnostics, Tree};
+use crate::{board, codes, layout, shape};
+use cofferdam_dts::{Code, Diagnostics, Tree};
 
 /// Memory lent for reading one layout. What is too short is named by [`Full`].
 pub struct Memory<'m, 'a> {
@@ -33,7 +33,34 @@ pub struct Sorted {
     pub(crate) grant: u32,
 }
 
-/// Reads board and layout. Everything wrong goes to `diagnostics`.
+/// What the source's own errors bring about: where something could not be read, it is missing or too short afterwards.
+const ABSENCES: &[Code] = &[
+    codes::MISSING,
+    codes::WRONG_TYPE,
+    codes::REG_LENGTH,
+    codes::RANGES_LENGTH,
+    codes::DEFAULT_CELLS,
+    codes::UNIT_ADDRESS,
+    codes::UNTRANSLATABLE,
+    codes::SHORT_LIST,
+    codes::NAMES_COUNT,
+    codes::ALIAS_TARGET,
+    codes::RAM_OUTSIDE,
+    codes::HOST_ADDRESS_COUNT,
+    codes::CPU_COUNT,
+    codes::ENABLE_METHOD,
+    codes::NO_PSCI,
+    codes::BAD_SPECIFIER,
+    codes::NOT_A_CONTROLLER,
+    codes::BAD_INTERRUPT_MAP,
+    codes::BAD_INTERRUPT_MASK,
+    codes::PCI_BRIDGE,
+    codes::NOT_A_DEVICE,
+    codes::NO_CONSOLE,
+    codes::UNKNOWN_ARCHITECTURE,
+];
+
+/// Reads board and layout. After errors in the source it goes on with what could be understood. Everything wrong goes to `diagnostics`.
 ///
 /// # Errors
 /// [`Full`] names the lent slice that was too short: double it and call again, with empty diagnostics.
@@ -42,6 +69,9 @@ pub fn read<'a, 'm>(
     memory: Memory<'m, 'a>,
     diagnostics: &mut Diagnostics<'_, 'a>,
 ) -> Result<(Board<'a>, Layout<'a, 'm>), Full> {
+    if diagnostics.errors() > 0 {
+        diagnostics.mute(ABSENCES);
+    }
     shape::check(tree, memory.sort, diagnostics)?;
     let board = board::read(tree, diagnostics);
     let layout = layout::read(&board, memory, diagnostics)?;

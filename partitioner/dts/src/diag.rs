@@ -192,16 +192,25 @@ pub struct Diagnostics<'s, 'a> {
     len: usize,
     errors: usize,
     lost: usize,
+    muted: &'static [Code],
 }
 
 impl<'s, 'a> Diagnostics<'s, 'a> {
     /// Collects into `slots`.
     pub fn new(slots: &'s mut [Option<Diagnostic<'a>>]) -> Self {
-        Self { slots, len: 0, errors: 0, lost: 0 }
+        Self { slots, len: 0, errors: 0, lost: 0, muted: &[] }
+    }
+
+    /// Drops these codes from now on: those that would only repeat, in other words, what has been reported.
+    pub fn mute(&mut self, codes: &'static [Code]) {
+        self.muted = codes;
     }
 
     /// Adds one. The same code at the same primary place with the same arguments is kept once.
     pub fn push(&mut self, diagnostic: Diagnostic<'a>) {
+        if self.muted.contains(&diagnostic.code) {
+            return;
+        }
         let known = self.iter().any(|d| {
             d.code == diagnostic.code && d.primary == diagnostic.primary && d.args == diagnostic.args
         });
