@@ -206,9 +206,6 @@ codes! {
     /// A guest image larger than the memory region it starts in.
     IMAGE_TOO_LARGE = error(1120);
 
-    /// A command line longer than Linux keeps.
-    LONG_BOOTARGS = warning(1111);
-
     /// A domain name that is taken.
     RESERVED_NAME = error(1201);
     /// A domain name that cannot be a file's or a prefix.

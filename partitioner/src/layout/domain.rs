@@ -12,8 +12,6 @@ use heapless::Vec;
 
 /// Prefixes the hypervisor itself writes on the console.
 const RESERVED: &[&str] = &["hyp", "hypervisor"];
-/// Longest `bootargs` a Linux arm64 kernel keeps (COMMAND_LINE_SIZE).
-const MAX_BOOTARGS: usize = 2048;
 
 /// Reads one domain node. `devices` and `ports` are left empty.
 pub(super) fn read<'a>(board: &Board<'a>, node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> Domain<'a> {
@@ -35,13 +33,6 @@ pub(super) fn read<'a>(board: &Board<'a>, node: Node<'a>, diagnostics: &mut Diag
         let property = node.property(name)?;
         Some(At { value: Ipa(property.number()?), span: property.value_span() })
     };
-    let bootargs = text("bootargs");
-    if let Some(args) = bootargs.filter(|args| args.value.len() >= MAX_BOOTARGS) {
-        let message = "\"bootargs\" of {0} is {1} bytes long; Linux keeps {2}";
-        let d = Diagnostic::new(codes::LONG_BOOTARGS, args.span, message);
-        let numbers = [Arg::Number(args.value.len() as u64), Arg::Number(MAX_BOOTARGS as u64 - 1)];
-        diagnostics.push(d.args(&[Arg::Node(node), numbers[0], numbers[1]]).help("shorten it"));
-    }
     Domain {
         name: node.name(),
         node,
@@ -50,7 +41,7 @@ pub(super) fn read<'a>(board: &Board<'a>, node: Node<'a>, diagnostics: &mut Diag
         kernel: text("kernel"),
         initrd: text("initrd"),
         dtb: text("dtb"),
-        bootargs,
+        bootargs: text("bootargs"),
         load: address("load"),
         entry: address("entry"),
         dtb_load: address("dtb-load"),
