@@ -91,17 +91,31 @@ pub(crate) fn say(line: &[u8]) {
 /// Sends what can be sent now.
 pub(crate) fn flush(plan: &'static Plan<'static>) {
     let Some(uart) = uart(plan) else { return };
-    let Some(left) = MUX.ask(|mux| mux.drain(&Rings(plan), now(), &mut |byte| uart.send(byte))) else { return };
+    let left = MUX.ask(|mux| mux.drain(&Rings(plan), now(), &mut |byte| uart.send(byte)));
+    wake_writers(plan);
     let soon = || now().saturating_add(frequency() / 1000);
     let again = match left {
-        Left::Until(at) => at,
-        Left::Room | Left::More => soon(),
-        Left::Nothing if MUX.take_asked() => soon(),
-        Left::Nothing => return,
+        Some(Left::Until(at)) => at,
+        Some(Left::Room | Left::More) => soon(),
+        Some(Left::Nothing) if MUX.take_asked() => soon(),
+        Some(Left::Nothing) => return,
+        // Another CPU does it. It may belong to a guest that has silenced its FIQs: look again from here.
+        None => soon(),
     };
     // CNTHP_CTL_EL2: enabled, not masked.
     msr!("cnthp_cval_el2", again);
     msr!("cnthp_ctl_el2", 1);
+}
+
+/// Tells guests that have found their transmit FIFO full that it has room: their rings are half empty again.
+fn wake_writers(plan: &Plan<'_>) {
+    for domain in plan.domains.iter().filter(|domain| domain.flags & DomainFlags::CONSOLE != 0) {
+        let state = state_of(domain);
+        let due = state.output_was_full.load(Ordering::Relaxed) && state.output.len() <= OUTPUT / 2;
+        if due && state.output_was_full.swap(false, Ordering::SeqCst) {
+            state.vuart.ask(|vuart| refresh(plan, domain, vuart));
+        }
+    }
 }
 
 /// This CPU's EL2 timer has come.
@@ -124,6 +138,7 @@ fn apply(cpu_or_plan: &Plan<'_>, domain: &Domain, effect: Effect) {
     }
 }
 
+#[inline(never)]
 fn refresh(plan: &Plan<'_>, domain: &Domain, vuart: &mut Vuart) {
     let state = state_of(domain);
     let effect = vuart.refresh(!state.output.is_full(), &state.input);
@@ -134,16 +149,21 @@ fn refresh(plan: &Plan<'_>, domain: &Domain, vuart: &mut Vuart) {
 pub(crate) fn access(cpu: &PerCpu, access: Access) -> Outcome {
     let (plan, domain, state) = (cpu.plan(), cpu.domain(), cpu.state);
     let done = state.vuart.with(|vuart| {
-        let (outcome, effect) = vuart.access(access, !state.output.is_full(), &state.input);
+        let room = !state.output.is_full();
+        if !room {
+            state.output_was_full.store(true, Ordering::SeqCst);
+        }
+        let (outcome, effect) = vuart.access(access, room, &state.input);
         apply(plan, domain, effect);
-        (outcome, effect.send.is_some())
+        // After a full ring has been seen too: whoever drains may have looked for it just before.
+        (outcome, effect.send.is_some() || !room)
     });
     // Another vCPU of the same domain holds it and never lets go: it has died in EL2. Reads as zero.
-    let Some((outcome, sent)) = done else { return Outcome::Handled(0) };
+    let Some((outcome, changed)) = done else { return Outcome::Handled(0) };
     if state.vuart.take_asked() {
         state.vuart.ask(|vuart| refresh(plan, domain, vuart));
     }
-    if sent {
+    if changed {
         flush(plan);
     }
     resume(plan, domain);

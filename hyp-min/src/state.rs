@@ -56,6 +56,8 @@ pub(crate) struct DomainState {
     pub(crate) vuart: FlagLock<Vuart>,
     /// Console input waits here: UART interrupt → virtual UART.
     pub(crate) input: Ring<INPUT>,
+    /// A guest has found its transmit FIFO full and may wait for the interrupt that says it is not.
+    pub(crate) output_was_full: AtomicBool,
     /// Console output waits here: virtual UART → multiplexer.
     pub(crate) output: Ring<OUTPUT>,
 }

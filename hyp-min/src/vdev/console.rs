@@ -334,6 +334,7 @@ impl Mux {
         }
     }
 
+    #[inline(never)]
     fn escape(&mut self, byte: u8) {
         const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
         for out in [b'\\', b'x', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]] {
@@ -341,6 +342,7 @@ impl Mux {
         }
     }
 
+    #[inline(never)]
     fn put(&mut self, byte: u8) {
         if let Some(slot) = self.stage.get_mut(self.stage_to) {
             *slot = byte;

@@ -122,6 +122,11 @@ fn system_register(cpu: &'static PerCpu, esr: u64) {
 #[inline(always)]
 fn advance(esr: u64) {
     msr!("elr_el2", mrs!("elr_el2").wrapping_add(syndrome::instruction_bytes(esr)));
+    let spsr = mrs!("spsr_el2");
+    let stepped = syndrome::stepped(spsr);
+    if stepped != spsr {
+        msr!("spsr_el2", stepped);
+    }
 }
 
 /// Not granted: a synchronous external abort in the guest, or the end where it comes from the guest's own vectors. Also
