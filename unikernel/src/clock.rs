@@ -28,8 +28,11 @@ pub fn frequency() -> u64 {
 
 /// Ticks in `duration`, rounded up, at most `u64::MAX`.
 pub fn to_ticks(duration: Duration) -> u64 {
-    let ticks = (duration.as_nanos() * u128::from(frequency())).div_ceil(1_000_000_000);
-    u64::try_from(ticks).unwrap_or(NEVER)
+    let frequency = frequency();
+    let whole = duration.as_secs().saturating_mul(frequency);
+    // Below 1e9 times a frequency the architecture keeps near 1e9 (DDI 0487, D12.1.2): no overflow.
+    let rest = (u64::from(duration.subsec_nanos()) * frequency).div_ceil(1_000_000_000);
+    whole.saturating_add(rest)
 }
 
 /// `ticks` as a duration.

@@ -61,11 +61,11 @@ extern "C" fn unikernel_exception(frame: &mut Frame, vector: u64) {
             return;
         }
     }
-    panic!(
-        "{kind:?} exception on vCPU {}: pc {:#x} esr {:#x} far {:#x}",
-        cpu::index(),
-        frame.elr,
-        frame.esr,
-        frame.far
-    );
+    let name = match kind {
+        Kind::Synchronous => "synchronous exception",
+        Kind::Irq => "interrupt",
+        Kind::Fiq => "fast interrupt",
+        Kind::SError => "SError",
+    };
+    panic!("{name} on vCPU {}: pc {:#x} esr {:#x} far {:#x}", cpu::index(), frame.elr, frame.esr, frame.far);
 }

@@ -40,7 +40,7 @@ impl Fdt {
     pub fn new(bytes: &'static [u8]) -> Option<Self> {
         let word = |at: usize| Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?) as usize);
         let size = word(4)?;
-        let aligned = bytes.as_ptr() as usize % 8 == 0;
+        let aligned = (bytes.as_ptr() as usize).is_multiple_of(8);
         if !aligned || word(0)? != 0xD00D_FEED || word(8)? >= size || word(12)? >= size || word(16)? >= size {
             return None;
         }

@@ -94,11 +94,11 @@ impl Platform {
             self.psci = node.string("method").map(|name| if name == "smc" { Conduit::Smc } else { Conduit::Hvc });
         } else if node.string("device_type") == Some("memory") && self.memory.size == 0 {
             self.memory = node.reg(0).unwrap_or_default();
-        } else if node.string("device_type") == Some("cpu") {
-            if let (Some(slot), Some(reg)) = (self.mpidrs.get_mut(self.cpus), node.reg(0)) {
-                *slot = reg.base;
-                self.cpus += 1;
-            }
+        } else if node.string("device_type") == Some("cpu")
+            && let (Some(slot), Some(reg)) = (self.mpidrs.get_mut(self.cpus), node.reg(0))
+        {
+            *slot = reg.base;
+            self.cpus += 1;
         }
     }
 

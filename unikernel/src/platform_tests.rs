@@ -16,7 +16,7 @@ impl Builder {
     }
 
     fn pad(&mut self) {
-        while self.tokens.len() % 4 != 0 {
+        while !self.tokens.len().is_multiple_of(4) {
             self.tokens.push(0);
         }
     }
