@@ -88,8 +88,10 @@ impl Platform {
             let ranges = node.reg(0).zip(node.reg(1));
             self.gic = ranges.map(|(distributor, redistributors)| Gic { distributor, redistributors });
         } else if node.is_compatible("arm,armv8-timer") {
-            // Secure physical, physical, virtual, hypervisor: the binding's order.
-            self.timer = node.interrupt(2);
+            // By name where the node gives names, else by the binding's order: secure, physical, virtual, hypervisor.
+            let names = node.property("interrupt-names");
+            let by_name = names.and_then(|names| names.split(|byte| *byte == 0).position(|name| name == b"virt"));
+            self.timer = node.interrupt(by_name.unwrap_or(2));
         } else if node.is_compatible("arm,psci-0.2") || node.is_compatible("arm,psci-1.0") {
             self.psci = node.string("method").map(|name| if name == "smc" { Conduit::Smc } else { Conduit::Hvc });
         } else if node.string("device_type") == Some("memory") && self.memory.size == 0 {
