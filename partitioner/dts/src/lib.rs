@@ -6,12 +6,32 @@
 //!
 //! This crate must not know what a domain, a CPU or an interrupt is.
 #![no_std]
-#![forbid(unsafe_code)]
 
+mod build;
+mod check;
+pub mod codes;
 mod diag;
+mod directive;
+mod expr;
+mod lex;
+mod macros;
+mod nearest;
+mod parse;
+mod pre;
+mod resolve;
+mod source;
 mod span;
+mod store;
 mod tree;
+mod value;
 
+pub use build::{Draft, Pending};
 pub use diag::{Arg, Code, Diagnostic, Diagnostics, Label, Severity};
+pub use lex::Token;
+pub use nearest::Nearest;
+pub use parse::{Parsed, parse};
+pub use pre::{Expansion, Macro, Slot};
+pub use source::{Loaded, Loader, NoIncludes, Source};
 pub use span::{FileId, Span};
-pub use tree::{Cell, LabelData, Node, NodeData, NodeId, Property, PropertyData, Tree, Value, ValueKind};
+pub use store::{Capacities, Full, Resource, Storage};
+pub use tree::{Cell, LabelData, Node, NodeData, NodeId, Property, PropertyData, Tree, TreeData, Value, ValueKind};

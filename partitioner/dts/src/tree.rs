@@ -3,6 +3,8 @@
 //! A handle is two words and `Copy`. Nodes and properties keep the order of their first definition, as dtc does.
 
 use crate::Span;
+use crate::pre::Expansion;
+use crate::store::{find, hash};
 use core::fmt;
 
 /// "No index" in the arenas' links.
@@ -13,7 +15,7 @@ pub(crate) const NONE: u32 = u32::MAX;
 pub struct NodeId(pub u32);
 
 /// Arena entry of a node.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct NodeData<'a> {
     pub(crate) name: &'a str,
     pub(crate) span: Span,
@@ -23,12 +25,21 @@ pub struct NodeData<'a> {
     pub(crate) next: u32,
     pub(crate) first_property: u32,
     pub(crate) last_property: u32,
+    pub(crate) first_label: u32,
+    pub(crate) last_label: u32,
     pub(crate) phandle: u32,
+    /// Serial number of the body it was last defined in.
+    pub(crate) body: u32,
+    pub(crate) depth: u32,
     pub(crate) deleted: bool,
+    pub(crate) deleted_at: Span,
+    pub(crate) referenced: bool,
+    /// `/omit-if-no-ref/`
+    pub(crate) omit: bool,
 }
 
 /// Arena entry of a property.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct PropertyData<'a> {
     pub(crate) name: &'a str,
     pub(crate) name_span: Span,
@@ -39,11 +50,17 @@ pub struct PropertyData<'a> {
     pub(crate) next: u32,
     /// The definition this one replaced.
     pub(crate) replaced: u32,
+    /// Serial number of the body it was last defined in.
+    pub(crate) body: u32,
     pub(crate) deleted: bool,
+    /// An error was reported in its value.
+    pub(crate) faulty: bool,
+    /// In the tree: neither replaced nor deleted.
+    pub(crate) live: bool,
 }
 
 /// One comma-separated part of a property's value.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Value<'a> {
     /// Where it is written.
     pub span: Span,
@@ -71,10 +88,16 @@ pub enum ValueKind<'a> {
     Path(NodeId),
 }
 
+impl Default for ValueKind<'_> {
+    fn default() -> Self {
+        Self::Bytes(&[])
+    }
+}
+
 /// One number between `<` and `>`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Cell {
-    /// Its value; for a reference the phandle of its target.
+    /// Its value; for a reference the phandle of its target, or all ones where that does not exist (an error was given).
     pub value: u64,
     /// Where it is written.
     pub span: Span,
@@ -83,22 +106,56 @@ pub struct Cell {
 }
 
 /// A label and the node it names.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct LabelData<'a> {
     pub(crate) name: &'a str,
+    /// Its node; [`NONE`] for a label of a property or value, which nothing can refer to.
     pub(crate) node: u32,
     pub(crate) span: Span,
+    /// The node's next label.
+    pub(crate) next: u32,
+    /// Its node was deleted.
+    pub(crate) dead: bool,
+}
+
+/// What a [`Tree`] points to.
+#[derive(Debug)]
+pub struct TreeData<'a> {
+    pub(crate) nodes: &'a [NodeData<'a>],
+    pub(crate) node_index: &'a [u32],
+    pub(crate) phandle_index: &'a [u32],
+    pub(crate) properties: &'a [PropertyData<'a>],
+    pub(crate) property_index: &'a [u32],
+    pub(crate) values: &'a [Value<'a>],
+    pub(crate) labels: &'a [LabelData<'a>],
+    pub(crate) label_index: &'a [u32],
+    pub(crate) reservations: &'a [(u64, u64, Span)],
+    /// Sorted by place of use.
+    pub(crate) expansions: &'a [Expansion],
 }
 
 /// A merged tree. The default one is a placeholder without even a root.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub struct Tree<'a> {
-    pub(crate) nodes: &'a [NodeData<'a>],
-    pub(crate) properties: &'a [PropertyData<'a>],
-    pub(crate) values: &'a [Value<'a>],
-    pub(crate) labels: &'a [LabelData<'a>],
-    /// `/memreserve/` entries in order: address, size, place.
-    pub(crate) reservations: &'a [(u64, u64, Span)],
+    pub(crate) data: &'a TreeData<'a>,
+}
+
+impl Default for Tree<'_> {
+    fn default() -> Self {
+        static NOTHING: TreeData<'static> = TreeData {
+            nodes: &[],
+            node_index: &[],
+            phandle_index: &[],
+            properties: &[],
+            property_index: &[],
+            values: &[],
+            labels: &[],
+            label_index: &[],
+            reservations: &[],
+            expansions: &[],
+        };
+        Self { data: &NOTHING }
+    }
 }
 
 /// A node of a [`Tree`]. The default one is a placeholder for lent slices and must not be asked anything.
@@ -153,28 +210,49 @@ impl<'a> Tree<'a> {
 
     /// The node with this label.
     pub fn by_label(self, label: &str) -> Option<Node<'a>> {
-        let found = self.labels.iter().find(|l| l.name == label && l.node != NONE)?;
-        Some(Node { tree: self, id: found.node }).filter(|n| !n.is_deleted())
+        let labels = self.data.labels;
+        let found = find(self.data.label_index, hash(label.as_bytes(), 0), |id| {
+            let l = &labels[id as usize];
+            l.name == label && !l.dead
+        })?;
+        let id = labels[found as usize].node;
+        (id != NONE).then_some(Node { tree: self, id })
     }
 
     /// The node with this phandle.
     pub fn by_phandle(self, phandle: u32) -> Option<Node<'a>> {
-        if phandle == 0 || phandle == u32::MAX {
-            return None;
-        }
-        let id = self.nodes.iter().position(|n| n.phandle == phandle && !n.deleted)?;
-        Some(Node { tree: self, id: id as u32 })
+        let nodes = self.data.nodes;
+        let id = find(self.data.phandle_index, hash(&[], phandle), |id| {
+            let n = &nodes[id as usize];
+            n.phandle == phandle && !n.deleted
+        })?;
+        Some(Node { tree: self, id })
+    }
+
+    /// All labels of nodes with their nodes, in the order they were written.
+    pub fn labels(self) -> impl Iterator<Item = (&'a str, Node<'a>)> {
+        let live = self.data.labels.iter().filter(|l| !l.dead && l.node != NONE);
+        live.map(move |l| (l.name, Node { tree: self, id: l.node }))
+    }
+
+    /// Where the body of the first macro used within `span` is written, if one is: for a second label that shows what
+    /// stands behind the name.
+    pub fn expansion(self, span: Span) -> Option<Span> {
+        let all = self.data.expansions;
+        let from = all.partition_point(|e| (e.usage.file, e.usage.start) < (span.file, span.start));
+        let first = all.get(from)?;
+        (first.usage.file == span.file && first.usage.end <= span.end).then_some(first.body)
     }
 
     /// `/memreserve/` entries: address, size, place.
     pub fn reservations(self) -> &'a [(u64, u64, Span)] {
-        self.reservations
+        self.data.reservations
     }
 }
 
 impl<'a> Node<'a> {
     fn data(self) -> &'a NodeData<'a> {
-        &self.tree.nodes[self.id as usize]
+        &self.tree.data.nodes[self.id as usize]
     }
 
     /// Its place in the arena.
@@ -238,8 +316,13 @@ impl<'a> Node<'a> {
 
     /// The child with this name; without `@`, the only one with this base name.
     pub fn child(self, name: &str) -> Option<Node<'a>> {
-        if let Some(exact) = self.children().find(|c| c.name() == name) {
-            return Some(exact);
+        let nodes = self.tree.data.nodes;
+        let exact = find(self.tree.data.node_index, hash(name.as_bytes(), self.id), |id| {
+            let n = &nodes[id as usize];
+            n.parent == self.id && n.name == name
+        });
+        if let Some(id) = exact.filter(|id| !nodes[*id as usize].deleted) {
+            return Some(Node { tree: self.tree, id });
         }
         let mut matches = self.children().filter(|c| c.base_name() == name);
         matches.next().filter(|_| matches.next().is_none())
@@ -254,13 +337,19 @@ impl<'a> Node<'a> {
 
     /// The property with this name.
     pub fn property(self, name: &str) -> Option<Property<'a>> {
-        self.properties().find(|p| p.name() == name)
+        let all = self.tree.data.properties;
+        let id = find(self.tree.data.property_index, hash(name.as_bytes(), self.id), |id| {
+            let p = &all[id as usize];
+            p.node == self.id && p.name == name
+        })?;
+        (!all[id as usize].deleted).then_some(Property { tree: self.tree, id })
     }
 
     /// Its labels, in order.
     pub fn labels(self) -> impl Iterator<Item = &'a str> {
-        let id = self.id;
-        self.tree.labels.iter().filter(move |l| l.node == id).map(|l| l.name)
+        let labels = self.tree.data.labels;
+        core::iter::successors(labels.get(self.data().first_label as usize), |l| labels.get(l.next as usize))
+            .map(|l| l.name)
     }
 
     /// Its phandle, explicit or assigned because something refers to it.
@@ -325,7 +414,7 @@ impl fmt::Display for Path<'_> {
 
 impl<'a> Property<'a> {
     fn data(self) -> &'a PropertyData<'a> {
-        &self.tree.properties[self.id as usize]
+        &self.tree.data.properties[self.id as usize]
     }
 
     /// Its name.
@@ -358,7 +447,12 @@ impl<'a> Property<'a> {
     pub fn values(self) -> &'a [Value<'a>] {
         let data = self.data();
         let from = data.first_value as usize;
-        self.tree.values.get(from..from + data.value_count as usize).unwrap_or(&[])
+        self.tree.data.values.get(from..from + data.value_count as usize).unwrap_or(&[])
+    }
+
+    /// Whether an error in its value was reported already: what is missing from it should not be complained about again.
+    pub fn is_faulty(self) -> bool {
+        self.data().faulty
     }
 
     /// Whether it has no value.
