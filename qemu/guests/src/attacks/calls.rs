@@ -3,8 +3,10 @@
 
 use crate::report::Report;
 use core::arch::asm;
+use core::time::Duration;
 use unikernel::platform::Conduit::{self, Hvc, Smc};
-use unikernel::psci::call;
+use unikernel::psci::{self, call};
+use unikernel::{clock, cpu, write_sysreg};
 
 const NOT_SUPPORTED: u64 = 0xFFFF_FFFF;
 const CPU_ON: u64 = 0xC400_0003;
@@ -85,6 +87,42 @@ pub(super) fn unknown_calls(report: &mut Report) {
     let (count, kept) = straight();
     report.equal("both return to the next instruction", count, 4);
     report.equal("x4 to x17 are kept", kept, 14);
+}
+
+/// Its only vCPU turns itself off: the domain is off.
+pub(super) fn last_off(report: &mut Report) {
+    report.check("before", true, "");
+    psci::cpu_off()
+}
+
+/// SYSTEM_RESET: off, as long as there is no restart.
+pub(super) fn reset(report: &mut Report) {
+    report.check("before", true, "");
+    psci::system_reset()
+}
+
+/// CPU_SUSPEND to standby returns at the next interrupt, masked or not; every other state is refused.
+pub(super) fn suspend(report: &mut Report) {
+    const CPU_SUSPEND: u64 = 0xC400_0001;
+    let mask = cpu::mask();
+    let due = clock::ticks() + clock::to_ticks(Duration::from_millis(100));
+    write_sysreg!("cntv_cval_el0", due);
+    write_sysreg!("cntv_ctl_el0", 1);
+    cpu::isb();
+    let mut result = 0;
+    for _ in 0..1000 {
+        result = low(call(Smc, CPU_SUSPEND, [0, 0, 0]));
+        if clock::ticks() >= due {
+            break;
+        }
+    }
+    report.equal("standby", result, 0);
+    report.check("until the timer", clock::ticks() >= due, "too early");
+    write_sysreg!("cntv_ctl_el0", 0);
+    cpu::restore(mask);
+    for (what, state) in [("power down", 1 << 16), ("cluster", 1 << 24), ("state 1", 1), ("all ones", u64::MAX)] {
+        report.equal(what, low(call(Smc, CPU_SUSPEND, [state, 0x4010_0000, 0])), low(-2i64 as u64));
+    }
 }
 
 /// PSCI_VERSION with an immediate that is not zero.

@@ -51,6 +51,11 @@ pub const ATTACKS: &[(&str, fn(&mut Report))] = &[
     ("cpu-storm", vcpus::cpu_storm),
     ("spin-off", vcpus::spin_off),
     ("mute-kick", vcpus::mute_kick),
+    ("spin-park", vcpus::spin_park),
+    ("last-off", calls::last_off),
+    ("reset", calls::reset),
+    ("suspend", calls::suspend),
+    ("deaf", storms::deaf),
 ];
 
 /// The boot argument `key=0x…`.

@@ -98,8 +98,20 @@ pub(super) fn own_vector(report: &mut Report) {
     let ram = address("ram");
     report.check("before", true, "");
     clock::sleep(Duration::from_millis(200));
+    lose_vectors(ram);
+}
+
+/// Faults with vectors that lie where nothing is mapped.
+pub(super) fn lose_vectors(ram: u64) {
     write_sysreg!("vbar_el1", ram);
     cpu::isb();
     let _ = load32(ram, 0);
     println!("FAIL: still running without vectors");
+}
+
+/// Ignores its console input, whatever comes.
+pub(super) fn deaf(report: &mut Report) {
+    println!("not listening");
+    clock::sleep(LENGTH);
+    report.check("slept through it", true, "");
 }

@@ -111,3 +111,12 @@ pub(super) fn mute_kick(report: &mut Report) {
     clock::sleep(Duration::from_millis(300));
     OFF_AT.store(clock::ticks(), SeqCst);
 }
+
+/// A fault in its own vectors while the other vCPU spins: parked as a whole.
+pub(super) fn spin_park(report: &mut Report) {
+    let ram = super::address("ram");
+    start_spinner(report);
+    clock::sleep(Duration::from_millis(300));
+    OFF_AT.store(clock::ticks(), SeqCst);
+    super::storms::lose_vectors(ram);
+}
