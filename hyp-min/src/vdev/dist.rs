@@ -535,6 +535,36 @@ mod tests {
     }
 
     #[test]
+    fn a_kernel_that_sets_up_the_whole_distributor_changes_its_own_spis_only() {
+        domain0(false, |v, m| {
+            let foreign = m.bytes.borrow().clone();
+            write(v, m, 0, 4, 0);
+            for word in 1..32 {
+                for (base, value) in [(0x80, u64::from(u32::MAX)), (0x380, 0xFFFF_FFFF), (0x180, 0xFFFF_FFFF)] {
+                    access(v, &m, Access { offset: base + word * 4, size: 4, write: Some(value) });
+                }
+            }
+            for at in (0xC08..0xD00).step_by(4) {
+                access(v, &m, Access { offset: at, size: 4, write: Some(0) });
+            }
+            for at in (0x420..0x7FC).step_by(4) {
+                access(v, &m, Access { offset: at, size: 4, write: Some(0xA0A0_A0A0) });
+            }
+            write(v, m, 0, 4, 0x13);
+            for intid in 32..1020 {
+                access(v, &m, Access { offset: 0x6000 + intid * 8, size: 8, write: Some(0) });
+            }
+            for intid in 32..1020u32 {
+                let priority = m.get(0x400 + intid, 1);
+                let own = v.domain.owns(IntId(intid));
+                assert_eq!(priority, if own { 0xD0 } else { 0 }, "INTID {intid}");
+            }
+            assert_eq!(m.bytes.borrow()[0x80..0x100], foreign[0x80..0x100], "groups");
+            assert_eq!(m.bytes.borrow()[0xC00..0x6000], foreign[0xC00..0x6000], "triggers and everything behind");
+        });
+    }
+
+    #[test]
     fn the_short_way_is_the_table() {
         domain0(true, |v, m| {
             let other = Memory::new(FRAME_SIZE as usize, 0x5A);
