@@ -74,8 +74,6 @@ codes! {
     REGISTERS_IN_RAM = error(313);
     /// A memory region that cannot use blocks.
     SMALL_PAGES = warning(315);
-    /// RAM that no domain uses.
-    RAM_UNUSED = note(316);
     /// More memory entries in a domain than the plan holds.
     TOO_MANY_BANKS = error(318);
     /// `host-address` does not have one entry per `reg` entry.

@@ -10,7 +10,7 @@ use crate::emit::records::{EmitError, Input};
 use crate::lent::{Full, Lent, List};
 use crate::model::{Board, Layout};
 use crate::resolve::payload::Loader;
-use crate::resolve::place::{Placed, Placer};
+use crate::resolve::place::Placer;
 use crate::resolve::util::up;
 use crate::resolve::{BLOCK, Decided, Payload, Piece, Range, lines, pinned, space};
 use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Tree};
@@ -114,6 +114,8 @@ pub struct Compiled<'m, 'a> {
     pub payloads: &'m [Payload<'a>],
     /// Every mapping of every domain, for the report.
     pub pieces: &'m [Piece],
+    /// Bytes of RAM that no domain has.
+    pub unused: u64,
 }
 
 /// Compiles a merged tree: reads board and layout, then plans. Everything wrong goes to `diagnostics`.
@@ -148,7 +150,15 @@ pub fn plan<'a, 'm>(
     diagnostics: &mut Diagnostics<'_, 'a>,
 ) -> Result<Option<Compiled<'m, 'a>>, Full> {
     if !board.arch.hypervisor_supported() {
-        return Ok(Some(Compiled { blob: &[], blob_offset: 0, base: Pa(0), image_len: 0, payloads: &[], pieces: &[] }));
+        return Ok(Some(Compiled {
+            blob: &[],
+            blob_offset: 0,
+            base: Pa(0),
+            image_len: 0,
+            payloads: &[],
+            pieces: &[],
+            unused: 0,
+        }));
     }
     let Memory { blob, pieces, payloads, ranges, scratch, bytes: strings } = memory;
     let blob = blob.as_mut_bytes();
@@ -238,7 +248,6 @@ pub fn plan<'a, 'm>(
     if !prove(blob, scratch, board, diagnostics)? {
         return Ok(None);
     }
-    report_unused(board, &placed, diagnostics);
     Ok(Some(Compiled {
         blob,
         blob_offset: hypervisor.len,
@@ -246,6 +255,7 @@ pub fn plan<'a, 'm>(
         image_len: emitted.image_len,
         payloads: payloads.into_slice(),
         pieces: pieces.into_slice(),
+        unused: placed.unused,
     }))
 }
 
@@ -295,18 +305,4 @@ fn too_many_records<'a>(board: &Board<'a>, layout: &Layout<'a, '_>, len: usize) 
     Diagnostic::new(codes::CAPACITY, span, "the plan's records have {0}, the hypervisor reads {1}")
         .args(&[Arg::Bytes(len as u64), Arg::Bytes(MAX_RECORDS.into())])
         .help("use fewer memory regions")
-}
-
-/// Tells about RAM that no domain has.
-fn report_unused<'a>(board: &Board<'a>, placed: &Placed, diagnostics: &mut Diagnostics<'_, 'a>) {
-    let (total, base, size) = placed.unused;
-    let Some(bank) = board.ram.first().filter(|_| total >= BLOCK) else { return };
-    diagnostics.push(
-        Diagnostic::new(
-            codes::RAM_UNUSED,
-            bank.span,
-            "{0} of the board's RAM belong to no domain; the largest part is {1}",
-        )
-        .args(&[Arg::Bytes(total), Arg::Range(base, size)]),
-    );
 }

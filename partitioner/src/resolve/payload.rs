@@ -333,7 +333,9 @@ impl<'a> Loader<'_, 'a> {
             out.push(diagnostic);
             return;
         }
-        let other = self.mine(payloads).iter().find(|p| part.ipa < p.end() && p.ipa < part.end());
+        // One that lies outside itself has been reported.
+        let lies = |p: &&Payload<'a>| self.region(p.ipa, p.end()).is_some();
+        let other = self.mine(payloads).iter().filter(lies).find(|p| part.ipa < p.end() && p.ipa < part.end());
         if let Some(other) = other {
             let text = |p: &Payload<'a>| Arg::Text(kind(p));
             let mut diagnostic = Diagnostic::new(

@@ -23,8 +23,8 @@ pub(crate) struct Placed {
     pub(crate) image_len: u64,
     /// Image bytes copied to fixed memory at boot: first and behind the last offset.
     pub(crate) cargo: (u64, u64),
-    /// RAM no domain has: bytes, and the largest range of it.
-    pub(crate) unused: (u64, u64, u64),
+    /// Bytes of RAM no domain has.
+    pub(crate) unused: u64,
 }
 
 /// The placer's state. `ranges` holds the fixed regions sorted by address, then what else is in use, then free ranges.
@@ -83,13 +83,7 @@ impl<'a> Placer<'_, '_, 'a, '_> {
             }
         }
         self.pieces.sort_unstable_by_key(|piece| (piece.domain, piece.ipa));
-        for free in self.ranges.get(first_free..).unwrap_or(&[]) {
-            let size = free.end - free.base;
-            placed.unused.0 += size;
-            if size > placed.unused.2 {
-                (placed.unused.1, placed.unused.2) = (free.base, size);
-            }
-        }
+        placed.unused = self.ranges.get(first_free..).unwrap_or(&[]).iter().map(|free| free.end - free.base).sum();
         Ok((out.errors() == errors).then_some(placed))
     }
 
@@ -141,7 +135,7 @@ impl<'a> Placer<'_, '_, 'a, '_> {
                 }
             }
         }
-        let mut placed = Placed { base, area, image_len: 0, cargo: (0, 0), unused: (0, 0, 0) };
+        let mut placed = Placed { base, area, image_len: 0, cargo: (0, 0), unused: 0 };
         let runs = self.pieces.get(first..).unwrap_or(&[]);
         let offset_of = |piece: &Piece| match piece.carried {
             Carried::InPlace => piece.pa - base,
