@@ -5,9 +5,10 @@
 
 use crate::exec;
 use crate::repo;
-use crate::setup;
+use crate::setup::{self, Stamp};
 use crate::trouble::{Done, Trouble};
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use std::{env, fs};
@@ -46,10 +47,17 @@ pub(crate) const ATTACKERS: &str = "cofferdam-attackers";
 pub(crate) enum Item {
     /// All its programs.
     Bins,
-    /// One program.
-    Bin(String),
     /// One example.
     Example(String),
+}
+
+impl Item {
+    fn name(&self) -> &str {
+        match self {
+            Self::Bins => "bins",
+            Self::Example(name) => name,
+        }
+    }
 }
 
 /// Building core takes a minute on a slow machine; more than this is a hang.
@@ -61,6 +69,40 @@ const LIMIT: Duration = Duration::from_secs(900);
 /// No core library, or the build fails (its messages went to standard error).
 pub(crate) fn build(package: &str, item: &Item) -> Result<Vec<PathBuf>, Trouble> {
     let core = setup::core_library()?;
+    let flags = rustflags(&core);
+    // Asking cargo costs more than compiling a layout; where no source has changed since, the answer is known.
+    let toolchain = env::var("RUSTUP_TOOLCHAIN").unwrap_or_default();
+    let stamp = Stamp::new(&format!("cross-{package}-{}", item.name()), &format!("{core} {toolchain} {flags}"));
+    if let Some(files) = stamp.holds() {
+        return Ok(files.into_iter().filter(|file| file.starts_with(target_dir())).collect());
+    }
+    let found = cargo_build(package, item, &core, &flags)?;
+    let mut files: BTreeSet<PathBuf> = found.iter().cloned().collect();
+    for program in &found {
+        files.extend(sources(program)?);
+    }
+    stamp.keep(&files.into_iter().collect::<Vec<_>>())?;
+    Ok(found)
+}
+
+/// What `program` was built from: cargo's dependency file beside it, and the manifests above each source.
+fn sources(program: &Path) -> Result<BTreeSet<PathBuf>, Trouble> {
+    let list = program.with_extension("d");
+    let text = String::from_utf8_lossy(&repo::read(&list)?).into_owned();
+    let (_, text) = text.split_once(": ").ok_or_else(|| Trouble::other(format!("{} is damaged", list.display())))?;
+    let root = repo::root();
+    let mut files = BTreeSet::from([root.join("Cargo.toml"), root.join("Cargo.lock")]);
+    // A space within a path is written as `\ `.
+    for path in text.trim().replace("\\ ", "\0").split(' ').map(|path| PathBuf::from(path.replace('\0', " "))) {
+        let above = path.ancestors().take_while(|folder| folder.starts_with(&root));
+        files.extend(above.map(|folder| folder.join("Cargo.toml")).filter(|manifest| manifest.is_file()));
+        files.insert(path);
+    }
+    Ok(files)
+}
+
+/// Asks cargo.
+fn cargo_build(package: &str, item: &Item, core: &setup::CoreLibrary, flags: &str) -> Result<Vec<PathBuf>, Trouble> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(repo::root()).arg("build").args(["--release", "--quiet", "--package", package]);
     if package != HYPERVISOR {
@@ -68,19 +110,19 @@ pub(crate) fn build(package: &str, item: &Item) -> Result<Vec<PathBuf>, Trouble>
     }
     match item {
         Item::Bins => cargo.arg("--bins"),
-        Item::Bin(name) => cargo.args(["--bin", name]),
         Item::Example(name) => cargo.args(["--example", name]),
     };
     core.apply(&mut cargo);
     cargo.arg("--target-dir").arg(target_dir());
     cargo.args(["--message-format", "json-render-diagnostics"]);
     // Replaces whatever flags the caller has: they would change the bytes.
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", rustflags(&core));
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags);
     cargo.stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut child = cargo.spawn().map_err(|source| Trouble::Start { program: "cargo".into(), source })?;
+    let start = |source| Trouble::Start { program: "cargo".into(), source };
+    let mut child = cargo.spawn().map_err(start)?;
     let stdout = child.stdout.take();
     let reader = std::thread::spawn(move || stdout.map(std::io::read_to_string).unwrap_or(Ok(String::new())));
-    let status = exec::wait(&mut child, LIMIT).map_err(|source| Trouble::Start { program: "cargo".into(), source })?;
+    let status = exec::wait(&mut child, LIMIT).map_err(start)?;
     let messages = reader.join().ok().and_then(Result::ok).unwrap_or_default();
     match status {
         None => return Err(Trouble::TimeOver { program: "cargo build".into(), seconds: LIMIT.as_secs() }),
@@ -89,7 +131,8 @@ pub(crate) fn build(package: &str, item: &Item) -> Result<Vec<PathBuf>, Trouble>
         }
         Some(_) => {}
     }
-    let found: Vec<PathBuf> = messages.lines().filter_map(executable).collect();
+    let mut found: Vec<PathBuf> = messages.lines().filter_map(executable).collect();
+    found.sort();
     if found.is_empty() {
         return Err(Trouble::other(format!("{package} has no program for {}", setup::TARGET)));
     }

@@ -3,17 +3,26 @@
 //! Exit codes are a contract (ARCHITECTURE.md, commands): 0 fine, 1 the input is wrong, 2 usage or tool trouble, 3 time
 //! over.
 
+mod bench;
+mod check;
 mod cross;
 mod decode;
 mod elf;
 mod exec;
 mod explain;
+mod files;
 mod formats;
 mod guests;
 mod hyp;
+mod image;
+mod pipeline;
 mod qemu;
+mod render;
 mod repo;
+mod report;
+mod run;
 mod setup;
+mod test;
 mod trouble;
 
 use clap::{Parser, Subcommand};
@@ -28,6 +37,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Check(check::Args),
+    Image(image::Args),
+    Run(run::Args),
+    Bench(bench::Args),
+    Report(report::Args),
+    Test(test::Args),
     Setup(setup::Args),
     Cross(cross::Args),
     Explain(explain::Args),
@@ -36,6 +51,12 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
+        Command::Check(args) => check::main(&args),
+        Command::Image(args) => image::main(&args),
+        Command::Run(args) => run::main(&args),
+        Command::Bench(args) => bench::main(&args),
+        Command::Report(args) => report::main(&args),
+        Command::Test(args) => test::main(&args),
         Command::Setup(args) => setup::main(&args),
         Command::Cross(args) => cross::main(&args),
         Command::Explain(args) => explain::main(&args),

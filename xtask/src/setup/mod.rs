@@ -9,11 +9,11 @@ mod core_library;
 mod stamp;
 
 pub(crate) use core_library::{CoreLibrary, TARGET, core_library};
+pub(crate) use stamp::Stamp;
 
 use crate::exec;
 use crate::repo;
 use crate::trouble::{Done, Trouble};
-use stamp::Stamp;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;

@@ -1,0 +1,177 @@
+//! The compiler as the commands use it: one call from a path to a compiled layout and its diagnostics in words.
+//!
+//! All memory is lent from here: `vec!`s that double when the compiler says what was too short. What the compiler gives
+//! borrows that memory, so a command looks at it inside a closure.
+
+use crate::files::{Files, Includes};
+use crate::guests::Guests;
+use crate::hyp::Hypervisor;
+use crate::render::Message;
+use crate::trouble::Trouble;
+use cofferdam_dts::{Capacities, Diagnostics, Source, lend_storage};
+use cofferdam_partitioner::compile::{self, Compiled, HypImage};
+use cofferdam_partitioner::model::{Board, Layout};
+use cofferdam_partitioner::{Full, Lent, front};
+use std::path::{Path, PathBuf};
+
+/// What is compiled, and with what.
+pub(crate) struct Job<'j, 'f> {
+    /// The layout.
+    pub(crate) layout: &'j Path,
+    /// What was said on the command line.
+    pub(crate) options: &'j Options,
+    /// The hypervisor; one of nominal size where only checking is asked for.
+    pub(crate) hypervisor: Option<&'j Hypervisor>,
+    /// Its guests.
+    pub(crate) guests: &'j Guests,
+    /// Where texts are kept.
+    pub(crate) files: &'f Files,
+}
+
+/// Options of every command that compiles.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(crate) struct Options {
+    /// Folder searched for guest images, after the layout's own (repeatable)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) guest_dir: Vec<PathBuf>,
+    /// Folder searched for includes, after the including file's own (repeatable)
+    #[arg(short = 'I', value_name = "DIR")]
+    pub(crate) include: Vec<PathBuf>,
+    /// Take the board from a flattened device tree; the layout then includes no board file
+    #[arg(long, value_name = "FILE.dtb")]
+    pub(crate) board: Option<PathBuf>,
+}
+
+/// What a compilation found.
+pub(crate) struct Outcome<'o, 'f, 'a, 'm> {
+    /// Diagnostics in the order of their places.
+    pub(crate) messages: Vec<Message<'f>>,
+    /// How many of them are errors.
+    pub(crate) errors: usize,
+    /// Files read, the layout first.
+    pub(crate) sources: &'o [Source<'f>],
+    /// The board.
+    pub(crate) board: &'o Board<'a>,
+    /// The layout.
+    pub(crate) layout: &'o Layout<'a, 'm>,
+    /// The plan, where there is no error.
+    pub(crate) compiled: Option<&'o Compiled<'m, 'a>>,
+}
+
+/// Lengths of what is lent.
+struct Room {
+    dts: Capacities,
+    diagnostics: usize,
+    slices: [usize; LENT.len()],
+}
+
+/// Everything [`Lent`] can name and how much to start with.
+const LENT: [(Lent, usize); 12] = [
+    (Lent::Blob, 32 * 1024),
+    (Lent::Pieces, 256),
+    (Lent::Payloads, 256),
+    (Lent::Ranges, 1024),
+    (Lent::Scratch, 4096),
+    (Lent::Bytes, 16 * 1024),
+    (Lent::Devices, 256),
+    (Lent::Regions, 256),
+    (Lent::Interrupts, 256),
+    (Lent::Ports, 64),
+    (Lent::Sort, 2048),
+    (Lent::Owners, 2048),
+];
+
+/// Doublings before we believe that more memory does not help.
+const ROUNDS: u32 = 200;
+
+impl Room {
+    fn new() -> Self {
+        Self { dts: Capacities::default(), diagnostics: 64, slices: LENT.map(|(_, start)| start) }
+    }
+
+    fn of(&self, what: Lent) -> usize {
+        LENT.iter().zip(self.slices).find(|((lent, _), _)| *lent == what).map_or(0, |(_, len)| len)
+    }
+
+    fn grow(&mut self, full: Full) {
+        for ((lent, _), len) in LENT.iter().zip(&mut self.slices) {
+            if *lent == full.0 {
+                *len = len.saturating_mul(2);
+            }
+        }
+    }
+}
+
+/// Declares lent slices, as long as `$room` says.
+macro_rules! lend {
+    ($room:ident, $($name:ident: $what:ident),*) => {
+        $(
+            let mut $name = vec![Default::default(); $room.of(Lent::$what)];
+            let $name = $name.as_mut_slice();
+        )*
+    };
+}
+
+/// Compiles `job` and shows the outcome to `visit`.
+///
+/// # Errors
+/// A file that cannot be read, a guest that cannot be built. What is wrong with the layout is in the outcome.
+pub(crate) fn compile<'f, R>(
+    job: &Job<'_, 'f>,
+    visit: impl FnOnce(Outcome<'_, 'f, '_, '_>) -> Result<R, Trouble>,
+) -> Result<R, Trouble> {
+    let source = job.files.open(job.layout)?;
+    let mut room = Room::new();
+    for _ in 0..ROUNDS {
+        lend_storage!(storage, room.dts);
+        let mut slots = vec![None; room.diagnostics];
+        let mut diagnostics = Diagnostics::new(&mut slots);
+        let mut includes = Includes { files: job.files, folders: &job.options.include };
+        let parsed = match cofferdam_dts::parse(storage, &mut includes, &[source], &mut diagnostics) {
+            Ok(parsed) => parsed,
+            Err(full) => {
+                room.dts.grow(full);
+                continue;
+            }
+        };
+        lend!(room, devices: Devices, regions: Regions, interrupts: Interrupts, ports: Ports, sort: Sort, owners: Owners);
+        let memory = front::Memory { devices, regions, interrupts, ports, sort, owners };
+        let read = match front::read(parsed.tree, memory, &mut diagnostics) {
+            Ok(read) => read,
+            Err(full) => {
+                room.grow(full);
+                continue;
+            }
+        };
+        lend!(room, blob: Blob, pieces: Pieces, payloads: Payloads, ranges: Ranges, scratch: Scratch, bytes: Bytes);
+        let (board, layout) = &read;
+        let memory = compile::Memory { blob, pieces, payloads, ranges, scratch, bytes };
+        let hypervisor = job.hypervisor.map_or(HypImage::NOMINAL, Hypervisor::image);
+        let compiled = match compile::plan(memory, board, layout, job.guests, &hypervisor, &mut diagnostics) {
+            Ok(compiled) => compiled,
+            Err(full) => {
+                room.grow(full);
+                continue;
+            }
+        };
+        job.guests.trouble()?;
+        if diagnostics.lost() > 0 {
+            room.diagnostics = (room.diagnostics + diagnostics.lost()).next_power_of_two();
+            continue;
+        }
+        // The compiler's sources live as long as its memory; ours, found by the same paths, as long as the messages.
+        let sources: Vec<Source<'f>> =
+            parsed.files.iter().map(|source| job.files.known(source.path).unwrap_or_default()).collect();
+        let mut messages: Vec<_> = diagnostics.iter().map(|one| (one.primary, Message::new(one, &sources))).collect();
+        messages.sort_by_key(|(place, message)| (*place, message.code.clone()));
+        return visit(Outcome {
+            messages: messages.into_iter().map(|(_, message)| message).collect(),
+            errors: diagnostics.errors(),
+            sources: &sources,
+            board,
+            layout,
+            compiled: compiled.as_ref().filter(|_| diagnostics.errors() == 0),
+        });
+    }
+    Err(Trouble::other("the compiler asks for more memory without end; please report this layout"))
+}

@@ -1,0 +1,264 @@
+//! What a report says, taken from the plan's bytes.
+
+use crate::elf::hex;
+use crate::formats;
+use crate::guests::Guests;
+use crate::hyp::Hypervisor;
+use crate::render::{Json, object, string};
+use crate::repo;
+use crate::trouble::Trouble;
+use cofferdam_partitioner::compile::Compiled;
+use cofferdam_plan::audit::{fact, grant, line, payload};
+use cofferdam_plan::va::{CPU_AREA, DOMAIN_AREA};
+use cofferdam_plan::{DomainFlags, HeaderFlags, NO_INTID, Plan};
+use sha2::{Digest, Sha256};
+use std::path::Path;
+use zerocopy::IntoBytes;
+
+/// A titled table.
+pub(crate) struct Table {
+    /// What it is about.
+    pub(crate) title: String,
+    /// Column heads.
+    pub(crate) heads: Vec<&'static str>,
+    /// Rows, as long as `heads`.
+    pub(crate) rows: Vec<Vec<String>>,
+}
+
+/// One domain.
+pub(crate) struct Domain {
+    /// Name.
+    pub(crate) name: String,
+    /// Sentences: identity, CPUs, entry, delivery and why.
+    pub(crate) says: Vec<(&'static str, String)>,
+    /// Memory map, interrupts, images.
+    pub(crate) tables: Vec<Table>,
+}
+
+/// A whole report.
+pub(crate) struct Report {
+    /// The layout's path.
+    pub(crate) layout: String,
+    /// About image and hypervisor.
+    pub(crate) says: Vec<(&'static str, String)>,
+    /// What the hypervisor keeps, and the board's facts.
+    pub(crate) tables: Vec<Table>,
+    /// The domains in order.
+    pub(crate) domains: Vec<Domain>,
+    /// What stays open even so.
+    pub(crate) open: Vec<&'static str>,
+}
+
+/// Named for every layout with direct delivery: no design on this hardware closes them.
+const OPEN: &[&str] = &[
+    "direct delivery: a guest can clear the active state of a foreign SPI on its own CPU interface (EOIR1, DIR is trapped) and see its own CPU's highest pending interrupt (HPPIR1); both are harmless to others' data",
+    "a CPU whose guest masks everything is reclaimed by revoking its stage 2 from another CPU, not by an interrupt",
+    "shared caches, DRAM banks, the interconnect, GIC bandwidth and broadcast TLB maintenance carry timing from one domain to another",
+    "the checksums guard against accident; against an attacker who can write the flash, sign the image",
+];
+
+impl Report {
+    /// Reads the plan back.
+    ///
+    /// # Errors
+    /// The compiler's own plan cannot be read: a fault of ours.
+    pub(crate) fn new(
+        layout: &Path,
+        compiled: &Compiled<'_, '_>,
+        hyp: &Hypervisor,
+        guests: &Guests,
+    ) -> Result<Self, Trouble> {
+        let unreadable = |error| Trouble::other(format!("the compiler's plan cannot be read back: {error:?}"));
+        let plan = Plan::read_whole(compiled.blob.as_bytes()).map_err(unreadable)?;
+        let audit = plan.audit().map_err(unreadable)?;
+        let image = formats::flat(compiled, hyp, guests)?;
+        let header = plan.header;
+        let ram = HypervisorRam::new(compiled, &plan, hyp);
+        let says = vec![
+            ("image", format!("{} bytes at {:#x}, SHA-256 {}", image.len(), header.base.0, sha256(&image))),
+            ("hypervisor", format!("build ID {}", hex(&header.build_id))),
+            ("plan", format!("{} bytes, {} of them translation tables", header.blob_len, ram.tables)),
+            ("plan check at boot", checks(header.flags).into()),
+            ("hypervisor RAM", ram.to_string()),
+            ("machine needed", machine(&plan)),
+        ];
+        let mut kept =
+            Table { title: "Hypervisor and board".into(), heads: vec!["range", "what", "node"], rows: vec![] };
+        for entry in audit.facts {
+            let what = match entry.kind {
+                fact::RAM => "RAM",
+                fact::RESERVED => "reserved",
+                fact::FORBIDDEN => "in no domain's reach",
+                fact::HYPERVISOR => "hypervisor",
+                // Thousands on a real board; those granted stand with their domain.
+                _ => continue,
+            };
+            kept.rows.push(vec![entry.region.to_string(), what.into(), audit.name(entry.name).into()]);
+        }
+        let domains = plan.domains.iter().enumerate().map(|(index, domain)| {
+            let cpus = plan.vcpus_of(domain).unwrap_or(&[]);
+            let cpus = cpus.iter().filter_map(|cpu| plan.cpus.get(usize::from(cpu.0)));
+            let cpus: Vec<_> = cpus.map(|cpu| format!("{:#x}", cpu.mpidr.0)).collect();
+            let flag = |bit| domain.flags & bit != 0;
+            let console = match (flag(DomainFlags::CONSOLE), flag(DomainFlags::INPUT)) {
+                (false, _) => "none".into(),
+                (true, input) => format!(
+                    "virtual PL011 at {:#x}, SPI {}{}",
+                    domain.vuart_ipa.0,
+                    if domain.vuart_intid == NO_INTID { "none".into() } else { (domain.vuart_intid.0 - 32).to_string() },
+                    if input { ", takes the console's input" } else { "" }
+                ),
+            };
+            let delivery = if header.flags & HeaderFlags::GROUP0 != 0 {
+                "direct: its CPUs are its own, so interrupts go to EL1 with no exit; the hypervisor's own are Group 0 FIQs"
+            } else {
+                "direct: its CPUs are its own, so interrupts go to EL1 with no exit; the hypervisor needs none of its own"
+            };
+            let says = vec![
+                ("identity", format!("domain {index}, VMID {}", domain.vttbr >> 48)),
+                ("vCPUs", format!("{} on MPIDR {}", cpus.len(), cpus.join(", "))),
+                ("entry", format!("{:#x}, device tree at {:#x}", domain.entry.0, domain.dtb.0)),
+                ("console", console),
+                ("interrupt delivery", delivery.into()),
+                ("scrub", if flag(DomainFlags::SCRUB_AT_BOOT) { "before the first entry" } else { "on restart only" }.into()),
+            ];
+            let is_mine = |owner: u32| owner as usize == index;
+            let mut memory = Table { title: "Memory map".into(), heads: vec!["guest address", "physical", "what", "node"], rows: vec![] };
+            for entry in audit.grants.iter().filter(|entry| is_mine(entry.domain)) {
+                let what = if entry.kind == grant::RAM { "RAM" } else { "device" };
+                memory.rows.push(vec![entry.ipa.to_string(), entry.pa.to_string(), what.into(), audit.name(entry.name).into()]);
+            }
+            let mut lines = Table { title: "Interrupts".into(), heads: vec!["interrupt", "trigger", "what", "node"], rows: vec![] };
+            for entry in audit.lines.iter().filter(|entry| is_mine(entry.domain)) {
+                let what = match entry.kind {
+                    line::DEVICE => "device",
+                    line::VUART => "virtual PL011",
+                    line::PPI => "each vCPU's own",
+                    _ => "hypervisor",
+                };
+                let name = if entry.intid.0 < 32 { format!("PPI {}", entry.intid.0.saturating_sub(16)) } else { format!("SPI {}", entry.intid.0 - 32) };
+                let trigger = if entry.edge != 0 { "edge" } else { "level" };
+                lines.rows.push(vec![name, trigger.into(), what.into(), audit.name(entry.name).into()]);
+            }
+            let mut images = Table { title: "Images".into(), heads: vec!["guest address", "what", "bytes", "place", "file", "SHA-256"], rows: vec![] };
+            for entry in audit.payloads.iter().filter(|entry| is_mine(entry.domain)) {
+                let what = match entry.kind {
+                    payload::KERNEL => "kernel",
+                    payload::INITRD => "initrd",
+                    _ => "device tree",
+                };
+                let name = audit.name(entry.name);
+                let found = (!name.is_empty()).then(|| guests.find(name));
+                let path = found.and_then(|found| found.path.as_deref()).map_or("generated".into(), repo::shown);
+                let hash = found.and_then(|found| found.bytes()).map_or(String::new(), sha256);
+                let place = if entry.pa.base.0 == header.base.0.wrapping_add(entry.offset) { "in the image, not copied" } else { "copied at boot" };
+                images.rows.push(vec![entry.ipa.to_string(), what.into(), entry.len.to_string(), place.into(), path, hash]);
+            }
+            Domain { name: domain.name().into(), says, tables: vec![memory, lines, images] }
+        });
+        Ok(Self {
+            layout: layout.display().to_string(),
+            says,
+            domains: domains.collect(),
+            tables: vec![kept],
+            open: OPEN.to_vec(),
+        })
+    }
+
+    /// For scripts: the same content.
+    pub(crate) fn json(&self) -> Json {
+        let domains = self.domains.iter().map(|domain| {
+            object([
+                ("name", string(domain.name.as_str())),
+                ("facts", facts(&domain.says)),
+                ("tables", tables(&domain.tables)),
+            ])
+        });
+        object([
+            ("layout", string(self.layout.as_str())),
+            ("facts", facts(&self.says)),
+            ("tables", tables(&self.tables)),
+            ("domains", Json::Array(domains.collect())),
+            ("open", Json::Array(self.open.iter().map(|text| string(*text)).collect())),
+        ])
+    }
+}
+
+fn facts(says: &[(&'static str, String)]) -> Json {
+    Json::Object(says.iter().map(|(name, text)| (*name, string(text.as_str()))).collect())
+}
+
+fn tables(tables: &[Table]) -> Json {
+    let all = tables.iter().map(|table| {
+        let rows = table.rows.iter().map(|row| {
+            Json::Object(table.heads.iter().zip(row).map(|(head, cell)| (*head, string(cell.as_str()))).collect())
+        });
+        object([("title", string(table.title.as_str())), ("rows", Json::Array(rows.collect()))])
+    });
+    Json::Array(all.collect())
+}
+
+fn checks(flags: u32) -> &'static str {
+    if flags & HeaderFlags::VERIFY_AT_BOOT != 0 {
+        "header, records, tables and device trees"
+    } else {
+        "header and records"
+    }
+}
+
+fn machine(plan: &Plan<'_>) -> String {
+    let header = plan.header;
+    let cpus: Vec<_> = plan.cpus.iter().map(|cpu| format!("{:#x}", cpu.mpidr.0)).collect();
+    let frequency = if header.cntfrq == 0 { "any".into() } else { format!("{} Hz", header.cntfrq) };
+    format!(
+        "MPIDR {}; {} physical address bits, {} VMID bits, {} interrupts, counter {frequency}",
+        cpus.join(", "),
+        header.pa_bits,
+        header.vmid_bits,
+        header.gicd_words * 32,
+    )
+}
+
+/// The RAM the hypervisor holds.
+pub(crate) struct HypervisorRam {
+    image: u64,
+    blob: u64,
+    areas: u64,
+    /// Bytes of translation tables, part of the blob.
+    pub(crate) tables: u64,
+}
+
+impl HypervisorRam {
+    /// Adds it up. The blob is counted in whole pages.
+    pub(crate) fn new(compiled: &Compiled<'_, '_>, plan: &Plan<'_>, hyp: &Hypervisor) -> Self {
+        let spare = u64::from(plan.header.spare_area_va != 0);
+        Self {
+            image: hyp.image().len,
+            blob: (compiled.blob.len() as u64 * 8).next_multiple_of(4096),
+            areas: (plan.cpus.len() as u64 + spare) * CPU_AREA + plan.domains.len() as u64 * DOMAIN_AREA,
+            tables: u64::from(plan.header.tables.count) * 4096,
+        }
+    }
+
+    /// Bytes in all.
+    pub(crate) fn total(&self) -> u64 {
+        self.image + self.blob + self.areas
+    }
+}
+
+impl std::fmt::Display for HypervisorRam {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} bytes: image with .bss {}, plan and tables {}, stacks and domain state {}",
+            self.total(),
+            self.image,
+            self.blob,
+            self.areas
+        )
+    }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}

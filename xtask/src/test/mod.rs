@@ -1,0 +1,69 @@
+//! `cargo xtask test`: everything that must hold, in named parts. The last line is `N passed, N failed`.
+//!
+//! A missing tool is an error, never a skipped test.
+
+mod bitflip;
+mod boot;
+mod determinism;
+mod fixtures;
+mod host;
+mod lint;
+mod scenario;
+mod tally;
+mod tidy;
+mod transcript;
+
+use crate::setup;
+use crate::trouble::{Done, Trouble};
+use tally::Tally;
+
+/// Run everything that must hold, or only the named parts
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Parts: tidy, lint, host, fixtures, boot, attack, determinism, bitflip; or names of scenarios in qemu/tests
+    names: Vec<String>,
+}
+
+/// A part's tests; what it finds goes to the tally.
+type Part = fn(&mut Tally) -> Result<(), Trouble>;
+
+/// Quick ones first: a slip should be seen soon.
+const PARTS: &[(&str, Part)] = &[
+    ("tidy", tidy::run),
+    ("lint", lint::run),
+    ("host", host::run),
+    ("fixtures", fixtures::run),
+    ("boot", boot::run),
+    ("attack", scenario::run_all),
+    ("determinism", determinism::run),
+    ("bitflip", bitflip::run),
+];
+
+/// The command itself.
+pub(crate) fn main(args: &Args) -> Done {
+    let scenarios = scenario::names()?;
+    for name in &args.names {
+        let known = PARTS.iter().any(|(part, _)| part == name) || scenarios.contains(name);
+        if !known {
+            let parts: Vec<_> = PARTS.iter().map(|(part, _)| *part).collect();
+            return Err(Trouble::other(format!(
+                "there is no test called {name}\n  help: parts: {}\n  help: scenarios: {}",
+                parts.join(", "),
+                scenarios.join(", ")
+            )));
+        }
+    }
+    setup::all()?;
+    let mut tally = Tally::default();
+    for (part, run) in PARTS {
+        if args.names.is_empty() || args.names.iter().any(|name| name == part) {
+            eprintln!("-- {part}");
+            run(&mut tally)?;
+        }
+    }
+    let single: Vec<_> = scenarios.into_iter().filter(|scenario| args.names.contains(scenario)).collect();
+    if !single.is_empty() {
+        scenario::run(&single, &mut tally)?;
+    }
+    Ok(tally.end())
+}

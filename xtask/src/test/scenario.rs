@@ -1,0 +1,148 @@
+//! Boot and attack scenarios: each layout in `qemu/tests` is run as a user would, and held against its transcript.
+//!
+//! At most two at a time: every scenario wants up to four vCPUs of time on what may be a two-core machine.
+
+use super::tally::Tally;
+use super::transcript::{Actual, Expected};
+use crate::guests;
+use crate::repo;
+use crate::trouble::Trouble;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+use std::{env, thread};
+
+/// More at once would starve the victims' clocks.
+const AT_ONCE: usize = 2;
+
+/// Names of all scenarios, sorted.
+pub(crate) fn names() -> Result<Vec<String>, Trouble> {
+    let dir = repo::root().join("qemu/tests");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&dir).map_err(Trouble::file(&dir, "list"))?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if let Some(name) = name.strip_suffix(".dts") {
+            names.push(name.to_string());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// The part `attack`.
+pub(crate) fn run_all(tally: &mut Tally) -> Result<(), Trouble> {
+    run(&names()?, tally)
+}
+
+/// Runs `names`; each is one test.
+pub(crate) fn run(names: &[String], tally: &mut Tally) -> Result<(), Trouble> {
+    let guest_dir = guests::attackers()?;
+    prepare()?;
+    let queue = Mutex::new(names.iter());
+    let tally = Mutex::new(tally);
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE.min(names.len()) {
+            scope.spawn(|| {
+                loop {
+                    let Some(name) = queue.lock().ok().and_then(|mut queue| queue.next()) else { return };
+                    let outcome = one(name, &guest_dir);
+                    if let Ok(mut tally) = tally.lock() {
+                        tally.check(format_args!("attack {name}"), outcome);
+                    }
+                }
+            });
+        }
+    });
+    Ok(())
+}
+
+/// Builds what every scenario needs, so that none of them spends its time limit on it.
+fn prepare() -> Result<(), Trouble> {
+    crate::hyp::Hypervisor::build()?;
+    crate::decode::build()?;
+    for example in ["pulse", "duet"] {
+        crate::cross::build(crate::cross::UNIKERNEL, &crate::cross::Item::Example(example.into()))?;
+    }
+    Ok(())
+}
+
+fn one(name: &str, guest_dir: &Path) -> Result<(), String> {
+    let file = repo::root().join("qemu/tests").join(name);
+    let text = fs::read_to_string(file.with_extension("expected"))
+        .map_err(|error| format!("qemu/tests/{name}.expected: {error}"))?;
+    let expected = Expected::parse(&text).map_err(|error| format!("qemu/tests/{name}.expected: {error}"))?;
+    let args = ["--guest-dir".into(), guest_dir.display().to_string()];
+    let actual = xtask_run(&file.with_extension("dts"), &expected, &args)?;
+    let report = expected.compare(&actual);
+    let log = repo::target().join("test").join(format!("{name}.log"));
+    keep(&log, &actual).map_err(|trouble| trouble.to_string())?;
+    if report.is_empty() { Ok(()) } else { Err(format!("{report}whole transcript: {}", repo::shown(&log))) }
+}
+
+fn keep(log: &PathBuf, actual: &Actual) -> Result<(), Trouble> {
+    let text = format!(
+        "== standard output\n{}\n== standard error\n{}\n== exit code\n{:?}\n",
+        actual.stdout.join("\n"),
+        actual.stderr.join("\n"),
+        actual.exit
+    );
+    repo::write(log, text.as_bytes())
+}
+
+/// `cargo xtask run LAYOUT` as a user would type it, with what the scenario types on its console.
+pub(crate) fn xtask_run(layout: &Path, expected: &Expected, args: &[String]) -> Result<Actual, String> {
+    let me = env::current_exe().map_err(|error| format!("cannot find myself: {error}"))?;
+    let mut command = Command::new(me);
+    command
+        .current_dir(repo::root())
+        .arg("run")
+        .arg(layout)
+        .args(["--timeout", &expected.timeout.to_string()])
+        .args(args);
+    if !expected.qemu.is_empty() {
+        command.arg("--").args(&expected.qemu);
+    }
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| format!("cannot start `run`: {error}"))?;
+    let (Some(mut stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
+    else {
+        return Err("no pipes".into());
+    };
+    let stderr = thread::spawn(move || lines(stderr));
+    let (input, after) = (expected.input.clone(), expected.after.clone());
+    let stdout = thread::spawn(move || {
+        let mut input = input;
+        // Whoever does not read its input may have ended; its exit code says so.
+        let mut type_in = |stdin: &mut std::process::ChildStdin| {
+            if let Some(text) = input.take() {
+                let _ = stdin.write_all(text.as_bytes()).and_then(|()| stdin.flush());
+            }
+        };
+        if after.is_none() {
+            type_in(&mut stdin);
+        }
+        let mut lines = Vec::new();
+        for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line).into_owned();
+            if after.as_ref().is_some_and(|after| line.contains(after.as_str())) {
+                type_in(&mut stdin);
+            }
+            lines.push(line);
+        }
+        lines
+    });
+    // `run` has the time limit itself; this one is for a `run` that hangs while building or ending.
+    let limit = Duration::from_secs(expected.timeout + 120);
+    let status = crate::exec::wait(&mut child, limit).map_err(|error| error.to_string())?;
+    let stdout = stdout.join().map_err(|_| "reading failed")?;
+    let stderr = stderr.join().map_err(|_| "reading failed")?;
+    Ok(Actual { exit: status.and_then(|status| status.code()), stdout, stderr })
+}
+
+fn lines(from: impl Read) -> Vec<String> {
+    let lines = BufReader::new(from).split(b'\n').map_while(Result::ok);
+    lines.map(|line| String::from_utf8_lossy(&line).into_owned()).collect()
+}
