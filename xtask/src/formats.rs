@@ -28,7 +28,8 @@ pub(crate) fn flat(compiled: &Compiled<'_, '_>, hyp: &Hypervisor, guests: &Guest
     let mut image = vec![0; usize::try_from(compiled.image_len).map_err(|_| bad("longer than memory"))?];
     put(&mut image, 0, &hyp.flat)?;
     put(&mut image, compiled.blob_offset, blob)?;
-    for payload in compiled.payloads {
+    // Generated device trees have no file: they are in the blob already.
+    for payload in compiled.payloads.iter().filter(|payload| !payload.file.is_empty()) {
         let bytes = guests.find(payload.file).bytes().ok_or_else(|| bad("a guest image is gone"))?;
         let end = payload.file_offset.checked_add(payload.len).ok_or_else(|| bad("a payload wraps"))?;
         let part =
