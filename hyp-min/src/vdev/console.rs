@@ -1,10 +1,10 @@
 //! One UART for all: turns the domains' byte rings into prefixed lines.
 //!
 //! A line on the wire starts with `[name] `, or with `[name]+ ` where it goes on after others had the wire. Only EL2 writes
-//! a prefix: a guest's control characters come out as `\xNN`, so none can return to the line's start and forge one. Works
-//! on rings alone; who calls it, and what a UART is, it does not know. Nothing is waited for and no loop is longer than a
-//! constant; a full UART ends the call.
+//! a prefix; what the domains write has been through `encode`. Works on rings alone: who calls it, and what a UART is, it
+//! does not know. Nothing is waited for and no loop is longer than a constant; a full UART ends the call.
 
+use super::encode::{Encoder, LONGEST};
 use super::ring::Ring;
 use cofferdam_plan::limits::{MAX_DOMAINS, MAX_NAME};
 
@@ -16,8 +16,8 @@ pub const INPUT: usize = 256;
 pub const PER_CALL: usize = 64;
 /// A line this long gives way to others that wait.
 const LONG_LINE: u32 = 512;
-/// Longest output of one source byte: newline, prefix, a held character escaped, a held CR, the byte itself.
-const STAGE: usize = 1 + (MAX_NAME + 4) + 4 * 4 + 4 + 4;
+/// Longest output of one source byte: prefix, text, newline.
+const STAGE: usize = (MAX_NAME + 4) + LONGEST + 1;
 
 /// Where the bytes come from: the domains by index, then the hypervisor itself.
 pub trait Sources {
@@ -55,14 +55,10 @@ enum Wire {
     Domain(usize),
 }
 
-/// What is kept of one domain between its bytes.
+/// What is kept of one domain.
 #[derive(Clone, Copy, Debug)]
 struct Source {
-    /// A UTF-8 character that is not complete yet.
-    held: [u8; 3],
-    held_len: u8,
-    /// A CR that is swallowed if LF follows.
-    carriage: bool,
+    encoder: Encoder,
     /// Its line was cut: the next piece continues it.
     cut: bool,
 }
@@ -91,7 +87,6 @@ pub struct Mux {
 impl Mux {
     /// A multiplexer. `idle_ticks`: counter ticks after which a silent domain gives the wire back (20 ms).
     pub const fn new(idle_ticks: u64) -> Self {
-        const QUIET: Source = Source { held: [0; 3], held_len: 0, carriage: false, cut: false };
         Self {
             idle_ticks,
             wire: Wire::Free,
@@ -100,7 +95,7 @@ impl Mux {
             released: false,
             own_before: false,
             next: 0,
-            sources: [QUIET; MAX_DOMAINS],
+            sources: [const { Source { encoder: Encoder::new(), cut: false } }; MAX_DOMAINS],
             stage: [0; STAGE],
             stage_from: 0,
             stage_to: 0,
@@ -240,11 +235,17 @@ impl Mux {
             }
             Wire::Domain(index) => {
                 let byte = sources.domain(index).and_then(Ring::pop);
-                let source = self.sources.get(index).copied();
-                let (Some(byte), Some(mut source)) = (byte, source) else { return };
-                self.domain_byte(index, &mut source, byte, sources.name(index), now);
-                if let Some(slot) = self.sources.get_mut(index) {
-                    *slot = source;
+                let (Some(byte), Some(source)) = (byte, self.sources.get_mut(index)) else { return };
+                let text = source.encoder.feed(byte);
+                self.grow(now);
+                if text.is_nothing() {
+                    return;
+                }
+                self.open(index, sources.name(index));
+                text.bytes().iter().for_each(|byte| self.put(*byte));
+                if text.ends_line {
+                    self.put(b'\n');
+                    self.end_line();
                 }
             }
         }
@@ -255,91 +256,20 @@ impl Mux {
         self.length = self.length.saturating_add(1);
     }
 
-    /// One byte of a domain. Text goes out as it is, everything that could move the cursor as `\xNN`.
-    fn domain_byte(&mut self, index: usize, source: &mut Source, byte: u8, name: &[u8], now: u64) {
-        self.grow(now);
-        let held_len = usize::from(source.held_len).min(3);
-        let is_continuation = byte & 0xC0 == 0x80;
-        if held_len != 0 && is_continuation {
-            let mut character = [0; 4];
-            for (to, from) in character.iter_mut().zip(source.held.iter().take(held_len).chain([&byte])) {
-                *to = *from;
-            }
-            let character = character.get(..=held_len).unwrap_or(&[]);
-            if held_len < utf8_len(source.held[0]) - 1 {
-                if let Some(slot) = source.held.get_mut(held_len) {
-                    *slot = byte;
-                    source.held_len += 1;
-                }
-                return;
-            }
-            source.held_len = 0;
-            self.open(index, source, name);
-            self.character(character);
-            return;
-        }
-        if held_len == 0 && !source.carriage && utf8_len(byte) > 1 {
-            (source.held[0], source.held_len) = (byte, 1);
-            return;
-        }
-        if byte == b'\r' && held_len == 0 && !source.carriage {
-            source.carriage = true;
-            return;
-        }
-        // What was held back turns out to be no character and no line end.
-        self.open(index, source, name);
-        for stray in source.held.iter().take(held_len) {
-            self.escape(*stray);
-        }
-        source.held_len = 0;
-        if core::mem::take(&mut source.carriage) && byte != b'\n' {
-            self.escape(b'\r');
-        }
-        match byte {
-            b'\n' => {
-                self.put(b'\n');
-                self.end_line();
-            }
-            b'\r' => source.carriage = true,
-            b'\t' | b' '..=b'~' => self.put(byte),
-            _ if utf8_len(byte) > 1 => (source.held[0], source.held_len) = (byte, 1),
-            _ => self.escape(byte),
-        }
-    }
-
     /// Makes the wire `index`'s, with its prefix, unless it is already.
-    fn open(&mut self, index: usize, source: &mut Source, name: &[u8]) {
+    fn open(&mut self, index: usize, name: &[u8]) {
         if self.wire == Wire::Domain(index) {
             return;
         }
         self.wire = Wire::Domain(index);
+        let cut = self.sources.get_mut(index).is_some_and(|source| core::mem::take(&mut source.cut));
         self.put(b'[');
         name.iter().take(MAX_NAME).for_each(|byte| self.put(*byte));
         self.put(b']');
-        if core::mem::take(&mut source.cut) {
+        if cut {
             self.put(b'+');
         }
         self.put(b' ');
-    }
-
-    /// A complete UTF-8 sequence: as it is where it is valid and only text; C1 controls, line separators and direction
-    /// overrides are escaped.
-    fn character(&mut self, bytes: &[u8]) {
-        let text = core::str::from_utf8(bytes).ok().and_then(|text| text.chars().next());
-        match text {
-            Some('\0'..='\u{9F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}') | None => {
-                bytes.iter().for_each(|byte| self.escape(*byte));
-            }
-            Some(_) => bytes.iter().for_each(|byte| self.put(*byte)),
-        }
-    }
-
-    #[inline(never)]
-    fn escape(&mut self, byte: u8) {
-        const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-        for out in [b'\\', b'x', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]] {
-            self.put(out);
-        }
     }
 
     #[inline(never)]
@@ -348,16 +278,6 @@ impl Mux {
             *slot = byte;
             self.stage_to += 1;
         }
-    }
-}
-
-/// Bytes of the UTF-8 sequence that starts with `byte`; 1 where it starts none.
-const fn utf8_len(byte: u8) -> usize {
-    match byte {
-        0xC2..=0xDF => 2,
-        0xE0..=0xEF => 3,
-        0xF0..=0xF4 => 4,
-        _ => 1,
     }
 }
 
@@ -441,25 +361,6 @@ mod tests {
         assert_eq!(alone(b"hello\nworld\n"), "[red] hello\n[red] world\n");
         assert_eq!(alone(b"\n"), "[red] \n");
         assert_eq!(alone(b"login: "), "[red] login: ", "an open line shows at once");
-    }
-
-    #[test]
-    fn control_bytes_cannot_move_the_cursor() {
-        assert_eq!(alone(b"a\r\nb\n"), "[red] a\n[red] b\n");
-        assert_eq!(alone(b"\r[green] x\n"), "[red] \\x0D[green] x\n");
-        assert_eq!(alone(b"\r\r\n\x1b[2K\x07\x7f\0\t|\n"), "[red] \\x0D\n[red] \\x1B[2K\\x07\\x7F\\x00\t|\n");
-        assert_eq!(alone(b"\x85\x9b31m\n"), "[red] \\x85\\x9B31m\n", "bare C1");
-        assert_eq!(alone("\u{9b}x\n".as_bytes()), "[red] \\xC2\\x9Bx\n", "C1 in UTF-8");
-        assert_eq!(alone(b"\xe0\x82\x9b\xc0\x8a\n"), "[red] \\xE0\\x82\\x9B\\xC0\\x8A\n", "overlong");
-        assert_eq!(alone("\u{2028}\u{202e}\n".as_bytes()), "[red] \\xE2\\x80\\xA8\\xE2\\x80\\xAE\n");
-    }
-
-    #[test]
-    fn text_stays_text() {
-        let text = "h\u{e9}llo \u{2014} \u{1f980} \u{a0}\u{fffd}\n";
-        assert_eq!(alone(text.as_bytes()), format!("[red] {text}"));
-        assert_eq!(alone(b"\xe2\x82x\xc3\n\xf0\x9f\r\ny\n"), "[red] \\xE2\\x82x\\xC3\n[red] \\xF0\\x9F\n[red] y\n");
-        assert_eq!(alone(b"\xe2\xe2\x82\xac\xc3\xc3\xa9\n"), "[red] \\xE2\u{20ac}\\xC3\u{e9}\n");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 pub mod console;
 pub mod dist;
+mod encode;
 #[cfg(test)]
 mod fake;
 pub mod idreg;
