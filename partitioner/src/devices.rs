@@ -4,7 +4,7 @@
 //! Tables first, code second. A device that no table names counts as a DMA master (default deny); adding a line here is
 //! a statement about the device's data sheet, so each table says what its lines claim.
 
-use crate::cells::is_pci;
+use crate::cells::{is_pci, target};
 use cofferdam_dts::{Node, Property};
 
 /// Registers no domain is ever given, and what they are.
@@ -134,16 +134,9 @@ fn drives_reset(controller: Node<'_>) -> Option<&'static str> {
     controller.property("gpio-controller")?;
     let lines = controller.tree().nodes().filter(|n| n.is_enabled() && RESET_LINES.iter().any(|c| n.is_compatible(c)));
     lines
-        .filter_map(|node| node.property("gpios").and_then(Property::cells))
-        .flatten()
-        .any(|cell| {
-            cell.target == Some(controller.id()) || cell.target.is_none() && same_phandle(controller, cell.value)
-        })
+        .filter_map(|node| node.property("gpios").and_then(Property::cells)?.next())
+        .any(|cell| target(controller.tree(), &cell) == Some(controller))
         .then_some("one of its lines turns the board off or resets it")
-}
-
-fn same_phandle(node: Node<'_>, value: u64) -> bool {
-    node.phandle().is_some_and(|phandle| u64::from(phandle) == value)
 }
 
 /// Whether `node` is flash that the board may boot from: marked `cofferdam,boot-medium`, or any flash where no node of the
