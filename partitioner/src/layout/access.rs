@@ -11,7 +11,7 @@ use crate::codes;
 use crate::devices;
 use crate::lent::{Full, List};
 use crate::model::{Board, DeviceGrant, DeviceInterrupt, DeviceRegion, Domain, PortGrant};
-use cofferdam_dts::{Arg, Cell, Diagnostic, Diagnostics, Node, Property};
+use cofferdam_dts::{Arg, Cell, Diagnostic, Diagnostics, Node, Property, Span};
 use cofferdam_plan::{Ipa, PaRegion};
 use core::ops::Range;
 
@@ -76,6 +76,8 @@ pub(super) fn request<'a>(
                 }
             };
             diagnostics.push(d.args(&args).also(other.span, "first granted here"));
+            lists.owners.take_back(device, index);
+            lists.devices.truncate(index);
         }
     }
     class::needless(node, diagnostics);
@@ -191,7 +193,9 @@ fn registers<'a>(
     for reg in cells::reg(node) {
         match address::locate(node, &reg) {
             Ok(Located::Memory(pa)) if !pa.is_empty() => {
-                if in_ram(board, domain, grant, node, pa, diagnostics) {
+                if in_ram(board, domain, grant, node, pa, diagnostics)
+                    || is_forbidden(board, domain, grant, node, pa, reg.span, diagnostics)
+                {
                     continue;
                 }
                 lists.regions.push(DeviceRegion { pa, ipa: Ipa(pa.base.0), span: reg.span })?;
@@ -243,6 +247,24 @@ fn in_ram<'a>(
     let args = [Arg::Node(domain.node), Arg::Node(node), Arg::Range(pa.base.0, pa.size)];
     let d = d.args(&args).also(bank.span, "this bank").also(node.span(), "{1} is here");
     diagnostics.push(d.help("give memory to a domain by a memory@… node"));
+    true
+}
+
+/// Whether device registers are, at other names, those nobody may have, which is reported.
+fn is_forbidden<'a>(
+    board: &Board<'a>,
+    domain: &Domain<'a>,
+    grant: &DeviceGrant<'a>,
+    node: Node<'a>,
+    pa: PaRegion,
+    span: Span,
+    diagnostics: &mut Diagnostics<'_, 'a>,
+) -> bool {
+    let Some(taken) = board.forbidden.iter().find(|taken| taken.region.overlaps(&pa)) else { return false };
+    let message = "{0} asks for {1}, whose registers {2} are those of {3}: no domain may have them";
+    let d = Diagnostic::new(codes::FORBIDDEN_DEVICE, grant.span, message);
+    let args = [Arg::Node(domain.node), Arg::Node(node), Arg::Range(pa.base.0, pa.size), Arg::Node(taken.node)];
+    diagnostics.push(d.args(&args).also(span, "these registers").also(taken.span, "{3} is here").help("leave it out"));
     true
 }
 

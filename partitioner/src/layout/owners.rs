@@ -34,4 +34,12 @@ impl<'m> Owners<'m> {
         }
         node.children().filter(|child| child.is_enabled()).try_for_each(|child| self.give(child, grant))
     }
+
+    /// Takes back what [`Owners::give`] has given to `grant` before it stopped.
+    pub(super) fn take_back(&mut self, node: Node<'_>, grant: usize) {
+        if self.of(node) == Some(grant) {
+            self.slots[node.id().0 as usize] = 0;
+            node.children().for_each(|child| self.take_back(child, grant));
+        }
+    }
 }

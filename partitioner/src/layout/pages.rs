@@ -10,7 +10,6 @@ use crate::front::Sorted;
 use crate::lent::{Full, Lent};
 use crate::model::{Board, Domain};
 use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Node, NodeId};
-use cofferdam_plan::{Pa, PaRegion};
 
 const PAGE: u64 = 4096;
 /// [`Sorted::grant`] of registers no domain has.
@@ -116,21 +115,11 @@ fn forbidden<'a>(
         for index in grant.regions.clone() {
             let pa = lists.regions[index].pa;
             let Some(taken) = board.forbidden.iter().find(|f| f.region.overlaps(&pa.widened(PAGE))) else { continue };
-            let direct = taken.region.overlaps(&pa);
-            let code = if direct { codes::FORBIDDEN_DEVICE } else { codes::PAGE_WITH_HYPERVISOR };
-            let message = if direct {
-                "{0} asks for {1}, whose registers {2} are those of {3}: no domain may have them"
-            } else {
-                "{0} asks for {1}, but the page of its registers {2} also holds some of {3}, which no domain may have"
-            };
-            let d = Diagnostic::new(code, grant.span, message);
-            let region = PaRegion { base: Pa(pa.base.0), size: pa.size };
-            let args = [
-                Arg::Node(domain.node),
-                Arg::Node(grant.node),
-                Arg::Range(region.base.0, region.size),
-                Arg::Node(taken.node),
-            ];
+            let message =
+                "{0} asks for {1}, but the page of its registers {2} also holds some of {3}, which no domain may have";
+            let d = Diagnostic::new(codes::PAGE_WITH_HYPERVISOR, grant.span, message);
+            let range = Arg::Range(pa.base.0, pa.size);
+            let args = [Arg::Node(domain.node), Arg::Node(grant.node), range, Arg::Node(taken.node)];
             let d = d.args(&args).also(lists.regions[index].span, "these registers").also(taken.span, "{3} is here");
             diagnostics.push(d.help("leave it out"));
         }

@@ -71,7 +71,8 @@ pub(super) fn unit<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) {
             diagnostics
                 .push(error("{0} has a unit address, but no \"reg\"", "add \"reg\", or take the unit address out"));
         }
-        Some(unit) if is_plain_bus(bus) => {
+        // The unit address of a bus may be that of its first window instead.
+        Some(unit) if is_plain_bus(bus) && !has_ranges => {
             let expected = first.map(|reg| reg.address.low);
             let plain = !unit.starts_with("0x") && (unit == "0" || !unit.starts_with('0'));
             let lower = !unit.bytes().any(|b| b.is_ascii_uppercase());
