@@ -211,9 +211,9 @@ impl<'s, 'a> Diagnostics<'s, 'a> {
         if self.muted.contains(&diagnostic.code) {
             return;
         }
-        let known = self.iter().any(|d| {
-            d.code == diagnostic.code && d.primary == diagnostic.primary && d.args == diagnostic.args
-        });
+        let known = self
+            .iter()
+            .any(|d| d.code == diagnostic.code && d.primary == diagnostic.primary && d.args == diagnostic.args);
         if known {
             return;
         }

@@ -12,6 +12,7 @@ mod check;
 pub mod codes;
 mod diag;
 mod directive;
+pub mod dtb;
 mod expr;
 mod lex;
 mod macros;
