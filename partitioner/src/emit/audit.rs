@@ -5,6 +5,7 @@ use super::parts;
 use super::records::Input;
 use super::stage2::joined;
 use crate::lent::Full;
+use crate::model::DeviceGrant;
 use cofferdam_dts::NodeId;
 use cofferdam_plan::audit::{Audit, Fact, Grant, Line, Name, Payload, fact, grant, line, payload};
 use cofferdam_plan::{IntId, Ipa, IpaRegion, Pa, PaRegion, Table};
@@ -84,7 +85,9 @@ impl Input<'_, '_, '_> {
             let top = node.ancestors().filter(|n| n.parent().is_some()).last().unwrap_or(*node);
             node.parent().is_some() && !NOT_DEVICES.contains(&top.base_name()) && crate::cells::is_live(*node)
         }) {
-            let granted = self.layout.devices.iter().find(|device| device.node == node);
+            // A grant holds for the node and everything enabled below it.
+            let is_granted = |grant: &&DeviceGrant<'_>| grant.node == node || node.ancestors().any(|n| n == grant.node);
+            let granted = self.layout.devices.iter().find(is_granted);
             let owner = granted.map_or(0, |device| device.domain as u32 + 1);
             for (registers, _) in crate::address::memory(node).filter(|(region, _)| !region.is_empty()) {
                 each(Fact { owner, ..region(registers, fact::DEVICE) }, &node.path())?;
