@@ -7,7 +7,8 @@ use crate::arch::aarch64::percpu::PerCpu;
 use crate::arch::aarch64::{enter, firmware, park, plan_bytes, plan_offset, registers, secondary_offset};
 use crate::dev::gicv3::Distributor;
 use crate::{console, machine, state};
-use cofferdam_plan::{Plan, PlanError};
+use cofferdam_plan::{Header, Plan, PlanError};
+use zerocopy::FromBytes;
 
 /// The boot CPU. `index`: which of the plan's CPUs this is, or all ones; `failed_probe`: address of RAM that is not there,
 /// or all ones.
@@ -29,20 +30,21 @@ extern "C" fn primary_main(index: usize, failed_probe: u64) -> ! {
     console::set_up(plan);
     // 3. The machine.
     if !machine::check(plan, plan_offset(), failed_probe) {
-        refuse(plan);
+        refuse();
     }
     // 4. The distributor.
     if !Distributor::new(plan.header.gicd_va).set_up(plan) {
         defmt::error!("refused: the distributor does not follow");
-        refuse(plan);
+        refuse();
     }
+    state::open_to_guests();
     // 5. The other CPUs. Each sets itself up and enters its guest or waits for its start.
     let entry = plan.header.base.0 + secondary_offset();
     for (other, record) in plan.cpus.iter().enumerate().filter(|(other, _)| *other != index) {
         let code = firmware::cpu_on(record.mpidr.0, entry, other as u64);
         if code != 0 {
             defmt::error!("refused: CPU {=u64} does not start, PSCI says {=i64}", other as u64, code);
-            refuse(plan);
+            refuse();
         }
     }
     // 6. This CPU. One that no domain owns turns itself off.
@@ -62,13 +64,18 @@ extern "C" fn secondary_main(index: usize) -> ! {
 }
 
 /// Ends a boot whose reasons have been logged.
-fn refuse(plan: &'static Plan<'static>) -> ! {
-    console::drain(plan);
+pub(crate) fn refuse() -> ! {
+    if let Some(plan) = state::plan() {
+        console::drain(plan);
+    }
     firmware::power_off()
 }
 
-/// A plan whose checksum holds and whose structure does not: the compiler's mistake. There is no console to say so.
+/// A plan whose checksum holds and whose structure does not: the compiler's mistake, said without the log.
 fn refuse_plan(_error: PlanError) -> ! {
+    if let Ok((header, _)) = Header::ref_from_prefix(plan_bytes()) {
+        console::say_now(header, b"[hyp] refused: the plan contradicts itself\r\n");
+    }
     firmware::power_off()
 }
 
@@ -76,7 +83,7 @@ fn refuse_plan(_error: PlanError) -> ! {
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     match PerCpu::current() {
-        Some(cpu) => park::fault(cpu, park::Reason::Panic),
-        None => firmware::power_off(),
+        Some(cpu) if state::is_open_to_guests() => park::fault(cpu, park::Reason::Panic),
+        _ => refuse(),
     }
 }

@@ -9,7 +9,7 @@ use crate::arch::aarch64::registers::{mrs, msr};
 use crate::dev::pl011::Pl011;
 use crate::lock::FlagLock;
 use crate::state::{self, state_of};
-use cofferdam_plan::{Domain, DomainFlags, NO_INTID, Plan, UartKind};
+use cofferdam_plan::{Domain, DomainFlags, Header, NO_INTID, Plan, UartKind};
 use core::fmt::Write;
 use core::sync::atomic::{AtomicBool, Ordering};
 use hyp_min::vdev::console::{Left, Mux, OUTPUT, Sources};
@@ -17,6 +17,8 @@ use hyp_min::vdev::ring::Ring;
 use hyp_min::vdev::vuart::{Effect, Vuart};
 use hyp_min::vdev::{Access, Outcome};
 
+/// Asks for room in the UART before [`say_now`] gives up.
+const POLLS: u32 = 100_000;
 /// Bytes taken from the UART in one interrupt.
 const TAKE: u32 = 32;
 
@@ -81,6 +83,15 @@ pub(crate) fn set_up(plan: &Plan<'_>) {
 pub(crate) fn log_uart(plan: &Plan<'_>) -> Option<Pl011> {
     let header = plan.header;
     (header.console_kind == UartKind::PL011 && header.log_va != 0).then(|| Pl011::new(header.log_va))
+}
+
+/// Says `text` without anything else working: no ring, no multiplexer.
+pub(crate) fn say_now(header: &Header, text: &[u8]) {
+    if header.console_kind == UartKind::PL011 && header.console_va != 0 {
+        let uart = Pl011::new(header.console_va);
+        uart.set_up();
+        text.iter().all(|byte| (0..POLLS).any(|_| uart.send(*byte)));
+    }
 }
 
 /// Queues a whole line of the hypervisor's own; drops it where it does not fit.

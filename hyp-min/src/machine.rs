@@ -54,7 +54,10 @@ pub(crate) fn check(plan: &Plan<'_>, plan_offset: u64, failed_probe: u64) -> boo
 fn interrupt_controller(plan: &Plan<'_>) -> bool {
     let header = plan.header;
     let distributor = Distributor::new(header.gicd_va);
-    let architecture = distributor.architecture();
+    let Some(architecture) = distributor.architecture() else {
+        defmt::error!("refused: no GICv3 distributor at its address");
+        return false;
+    };
     if architecture != 3 && architecture != 4 {
         defmt::error!("refused: GIC architecture {=u32}, planned 3", architecture);
         return false;
@@ -69,16 +72,22 @@ fn interrupt_controller(plan: &Plan<'_>) -> bool {
         good = false;
     }
     for (index, cpu) in (0u32..).zip(plan.cpus) {
-        let affinity = Redistributor::new(cpu.gicr_va).affinity();
-        if affinity != cpu.mpidr.packed() {
-            let planned = cpu.mpidr.packed();
-            defmt::error!(
-                "refused: redistributor of CPU {=u32} has affinity {=u32:#x}, planned {=u32:#x}",
-                index,
-                affinity,
-                planned
-            );
-            good = false;
+        let planned = cpu.mpidr.packed();
+        match Redistributor::new(cpu.gicr_va).affinity() {
+            Some(affinity) if affinity == planned => {}
+            Some(affinity) => {
+                good = false;
+                defmt::error!(
+                    "refused: redistributor of CPU {=u32} has affinity {=u32:#x}, planned {=u32:#x}",
+                    index,
+                    affinity,
+                    planned
+                );
+            }
+            None => {
+                good = false;
+                defmt::error!("refused: CPU {=u32} (affinity {=u32:#x}) has no redistributor", index, planned);
+            }
         }
     }
     good

@@ -118,6 +118,24 @@ pub(crate) fn plan() -> Option<&'static Plan<'static>> {
     unsafe { (*place).as_ref() }
 }
 
+static GUESTS: AtomicBool = AtomicBool::new(false);
+static FAILING: AtomicU32 = AtomicU32::new(0);
+
+/// The machine is as planned: from now on a fault costs one domain, not the boot.
+pub(crate) fn open_to_guests() {
+    GUESTS.store(true, Ordering::Release);
+}
+
+/// Whether [`open_to_guests`] has been called.
+pub(crate) fn is_open_to_guests() -> bool {
+    GUESTS.load(Ordering::Acquire)
+}
+
+/// Counts exceptions taken from EL2 itself. Answers how many there have been before.
+pub(crate) fn count_own_exception() -> u32 {
+    FAILING.fetch_add(1, Ordering::AcqRel)
+}
+
 /// Counts a domain's end. Answers whether it was the last of `all`.
 pub(crate) fn count_end(parked: bool, all: usize) -> bool {
     if parked {

@@ -51,9 +51,9 @@ impl Distributor {
         Self(Mmio::new(base))
     }
 
-    /// GICD_PIDR2.ArchRev: 3 or 4 for GICv3 and v4.
-    pub(crate) fn architecture(&self) -> u32 {
-        self.0.load(GICD_PIDR2) >> 4 & 0xF
+    /// GICD_PIDR2.ArchRev: 3 or 4 for GICv3 and v4. `None` where nothing answers.
+    pub(crate) fn architecture(&self) -> Option<u32> {
+        Some(self.0.probe(GICD_PIDR2)? >> 4 & 0xF)
     }
 
     /// Words of 32 INTIDs that exist: GICD_TYPER.ITLinesNumber + 1.
@@ -135,9 +135,9 @@ impl Redistributor {
         Self(Mmio::new(base))
     }
 
-    /// The affinity it belongs to: GICR_TYPER bits 63:32.
-    pub(crate) fn affinity(&self) -> u32 {
-        (self.0.load64(GICR_TYPER) >> 32) as u32
+    /// The affinity it belongs to: GICR_TYPER bits 63:32. `None` where nothing answers.
+    pub(crate) fn affinity(&self) -> Option<u32> {
+        self.0.probe(GICR_TYPER + 4)
     }
 
     /// Awake, no LPIs; SGIs and PPIs disabled, Group 1, at the guests' priority; EL2's own (with `kick`) Group 0 and

@@ -79,30 +79,32 @@ primary:
     cmp     x19, x21
     b.ne    relocate
 
-// ---- Copies.
-    ldp     w24, w25, [x20, #{H_MOVES}]
-    add     x24, x20, x24
-    cbz     w25, 3f
-2:  ldp     x1, x0, [x24], #16                  // offset in the image, destination
-    ldp     x2, x3, [x24], #16                  // bytes copied, bytes zeroed
-    add     x1, x1, x21
-    bl      copy
-    sub     w25, w25, #1
-    cbnz    w25, 2b
-3:  dsb     sy
-
 // ---- The last word of each RAM range must answer. A load that aborts continues behind itself, see stub_sync.
     mov     x26, #-1
     ldp     w24, w25, [x20, #{H_PROBES}]
     add     x24, x20, x24
-    cbz     w25, 5f
-4:  ldr     x9, [x24], #8
+    cbz     w25, 2f
+1:  ldr     x9, [x24], #8
 probe_load:
     ldr     x10, [x9]
     cmn     x26, #1
-    b.ne    5f
+    b.ne    2f
     sub     w25, w25, #1
-    cbnz    w25, 4b
+    cbnz    w25, 1b
+
+// ---- Copies.
+2:  cmn     x26, #1                             // RAM is missing: nothing to copy to, Rust names it
+    b.ne    5f
+    ldp     w24, w25, [x20, #{H_MOVES}]
+    add     x24, x20, x24
+    cbz     w25, 4f
+3:  ldp     x1, x0, [x24], #16                  // offset in the image, destination
+    ldp     x2, x3, [x24], #16                  // bytes copied, bytes zeroed
+    add     x1, x1, x21
+    bl      copy
+    sub     w25, w25, #1
+    cbnz    w25, 3b
+4:  dsb     sy
 
 // ---- Which CPU this is; -1 where the plan does not name it.
 5:  mrs     x0, mpidr_el1

@@ -37,6 +37,11 @@ pub(crate) fn power_off() -> ! {
     sleep()
 }
 
+/// The end of a CPU that cannot even report: before any guest runs that ends the machine.
+pub(crate) fn power_off_or_sleep(off: bool) -> ! {
+    if off { power_off() } else { sleep() }
+}
+
 /// Sleeps for good.
 pub(crate) fn sleep() -> ! {
     loop {

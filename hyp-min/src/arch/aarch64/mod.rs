@@ -56,6 +56,7 @@ unsafe extern "C" {
     safe fn read_id(index: u64) -> u64;
     safe fn clear_list_registers(count: u64);
     pub(crate) fn clear_memory(start: *mut u8, bytes: u64);
+    pub(crate) fn probe_word(address: u64) -> u64;
     fn call_scrub(ranges: u64, count: u64, routine: u64);
 }
 

@@ -36,6 +36,8 @@ pub(crate) struct PerCpu {
     pub(crate) redistributor: Redistributor,
     /// Log frame being built, and this domain's allowance of records.
     pub(crate) log: Buffer,
+    /// Exceptions taken from EL2 itself.
+    pub(crate) failures: Cell<u32>,
 }
 
 const _: () = assert!(core::mem::offset_of!(PerCpu, x) == 0);
@@ -59,6 +61,7 @@ impl PerCpu {
             distributor: Distributor::new(plan.header.gicd_va),
             redistributor: Redistributor::new(cpu.gicr_va),
             log: Buffer::new(),
+            failures: Cell::new(0),
         };
         let place = place as *mut Self;
         // SAFETY: the plan's area for this CPU: mapped, writable, its own, above the stack in use; the verifier proves

@@ -5,7 +5,7 @@
 
 use super::percpu::PerCpu;
 use super::registers::{mrs, msr};
-use super::{calls, enter, park};
+use super::{calls, enter, firmware, park};
 use crate::dev::gicv3;
 use crate::{console, state};
 use cofferdam_plan::{DomainFlags, va};
@@ -229,18 +229,20 @@ extern "C" fn trap_serror(cpu: &'static PerCpu) {
     park::fault(cpu, park::Reason::SystemError);
 }
 
-/// An exception taken from EL2 itself. `cpu` is the CPU's own, on a fresh stack; none before it has been set up.
+/// An exception taken from EL2 itself. `cpu` is the CPU's own, on a fresh stack; none before it has been set up. Before
+/// any guest runs it ends the boot, later it costs the domain this CPU worked for; while that fails too, the CPU.
 #[unsafe(no_mangle)]
 extern "C" fn trap_own(cpu: Option<&'static PerCpu>, kind: u64) -> ! {
-    defmt::error!(
-        "exception {=u64} in EL2: pc {=u64:#x} esr {=u64:#x} far {=u64:#x}",
-        kind,
-        mrs!("elr_el2"),
-        mrs!("esr_el2"),
-        mrs!("far_el2")
-    );
+    let before = cpu.map_or_else(state::count_own_exception, |cpu| cpu.failures.replace(cpu.failures.get() + 1));
+    if before > 1 || !state::is_open_to_guests() && before > 0 {
+        firmware::power_off_or_sleep(!state::is_open_to_guests());
+    }
+    if before == 0 {
+        let (pc, esr, far) = (mrs!("elr_el2"), mrs!("esr_el2"), mrs!("far_el2"));
+        defmt::error!("exception {=u64} in EL2: pc {=u64:#x} esr {=u64:#x} far {=u64:#x}", kind, pc, esr, far);
+    }
     match cpu {
-        Some(cpu) => park::fault(cpu, park::Reason::Hypervisor),
-        None => super::firmware::power_off(),
+        Some(cpu) if state::is_open_to_guests() => park::fault(cpu, park::Reason::Hypervisor),
+        _ => crate::boot::refuse(),
     }
 }

@@ -50,6 +50,21 @@
     b       trap_own
 .endm
 
+// The same for synchronous ones: a load of probe_word that aborts is an answer.
+.macro OWN_SYNC
+    .balign 128
+    mrs     x9, elr_el2
+    adr     x10, probe_load_el2
+    cmp     x9, x10
+    b.eq    probe_failed
+    mrs     x0, tpidr_el2
+    cbz     x0, .Lkeep\@
+    mov     sp, x0
+.Lkeep\@:
+    mov     x1, #0
+    b       trap_own
+.endm
+
 .macro SYNC
     .balign 128
     SAVE_CALLER
@@ -77,7 +92,7 @@ vectors:
     OWN     1
     OWN     2
     OWN     3
-    OWN     0
+    OWN_SYNC
     OWN     1
     OWN     2
     OWN     3
@@ -177,6 +192,19 @@ read_id:
     ret
     .endr
     .endr
+
+// probe_word(x0 address): the word there, or all ones (64 bits) where nothing answers.
+    .global probe_word
+probe_word:
+probe_load_el2:
+    ldr     w0, [x0]
+    ret
+probe_failed:
+    adr     x9, 1f
+    msr     elr_el2, x9
+    eret
+1:  mov     x0, #-1
+    ret
 
 // clear_list_registers(x0 count, 1 to 16)
     .global clear_list_registers
