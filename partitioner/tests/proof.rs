@@ -167,6 +167,42 @@ fn what_compiles_is_proven() {
     assert!(2 * proven > tests.len(), "only {proven} of {} boot tests have a plan", tests.len());
 }
 
+#[test]
+fn a_device_with_a_long_name_is_told_under_a_shorter_one() {
+    let text = r#"/dts-v1/;
+#include "qemu-virt.dts"
+/ {
+	general-purpose-io-control@d000000 {
+		compatible = "arm,pl061", "arm,primecell";
+		reg = <0x0 0x0d000000 0x0 0x1000>;
+		gpio-controller;
+		#gpio-cells = <2>;
+	};
+	domains {
+		compatible = "cofferdam,domains-v1";
+		only {
+			compatible = "cofferdam,domain";
+			#address-cells = <2>;
+			#size-cells = <2>;
+			cpus = <&cpu0>;
+			kernel = "kernel.raw";
+			access = <&{/general-purpose-io-control@d000000}>;
+			memory@40000000 {
+				device_type = "memory";
+				reg = <0x0 0x40000000 0x0 0x01000000>;
+			};
+		};
+	};
+};
+"#;
+    let path = root().join("layouts/long-name.dts").display().to_string().leak();
+    let words = blob_of(Source { path, text }).unwrap_or_else(|e| panic!("{e:#?}"));
+    assert_eq!(findings(&words), (Ok(()), vec![]));
+    let blob = bytes(&words);
+    let has = |name: &[u8]| blob.windows(name.len()).any(|window| window == name);
+    assert!(has(b"\x01general-purpose-io-co@d000000\0"));
+}
+
 /// xorshift64: reproducible without a dependency.
 fn random(state: &mut u64) -> u64 {
     *state ^= *state << 13;

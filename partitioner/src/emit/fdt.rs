@@ -12,6 +12,8 @@ const BEGIN_NODE: u32 = 1;
 const END_NODE: u32 = 2;
 const PROPERTY: u32 = 3;
 const END: u32 = 9;
+/// Bytes of a node name, unit address included, that every reader takes: `fdt-rs`, which the verifier uses, is the strictest.
+const LONGEST_NAME: usize = 29;
 
 /// A tree being written.
 pub(crate) struct Fdt<'b> {
@@ -66,10 +68,23 @@ impl<'b> Fdt<'b> {
     /// Starts a node.
     pub(crate) fn begin(&mut self, name: fmt::Arguments<'_>) {
         self.cell(BEGIN_NODE);
+        let from = self.at;
         // Writing to a tree never fails, see `full`.
         let _ = fmt::write(self, name);
+        self.shorten(from);
         self.bytes(&[0]);
         self.pad();
+    }
+
+    /// Cuts the base name of the node name written from `from` on, so that strict readers take it. The unit address stays.
+    fn shorten(&mut self, from: usize) {
+        let over = (self.at - from).saturating_sub(LONGEST_NAME);
+        let Some(name) = self.bytes.get_mut(from..self.at) else { return };
+        let unit = name.iter().position(|byte| *byte == b'@').unwrap_or(name.len());
+        if let Some(cut) = unit.checked_sub(over) {
+            name.copy_within(unit.., cut);
+            self.at -= over;
+        }
     }
 
     /// Ends the node started last.
