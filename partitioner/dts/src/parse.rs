@@ -46,7 +46,7 @@ pub fn parse<'a, 't: 'a>(
     let Parser { pre, build, .. } = parser;
     let Pre { files, expansions, diagnostics, bytes: _, .. } = pre;
     let tree = resolve::finish(build, expansions, &mut storage, diagnostics)?;
-    check::all(tree, core::mem::take(&mut storage.order), diagnostics);
+    check::all(tree, diagnostics);
     Ok(Parsed { tree, files: files.into_slice() })
 }
 
@@ -433,7 +433,9 @@ impl<'a> Parser<'a, '_, '_> {
             self.bump()?;
             return Ok(());
         }
-        let at = Span { start: self.last.end.saturating_sub(1).max(self.last.start), ..self.last };
+        let width = self.text(self.last).chars().next_back().map_or(0, char::len_utf8) as u32;
+        let start = if width == 0 { self.last.start } else { self.last.end - width };
+        let at = Span { start, ..self.last };
         let missing = Diagnostic::new(codes::SYNTAX, at, "`;` is missing {0}, before {1}")
             .label("`;` belongs behind this")
             .args(&[Arg::Text(place), describe(&next)]);
