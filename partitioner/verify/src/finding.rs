@@ -188,6 +188,9 @@ findings! {
     /// A payload's bytes lie behind the image's end.
     "I74" PayloadOutsideImage { domain: DomainId, offset: u64 }
         => "a payload of domain {domain} at offset {offset:#x} ends behind the image";
+    /// A payload's bytes are the hypervisor's own.
+    "I18" PayloadInHypervisor { domain: DomainId, offset: u64 }
+        => "a payload of domain {domain} at offset {offset:#x} is part of the hypervisor";
     /// A payload's bytes in the image can be reached by another domain.
     "I80" PayloadExposed { domain: DomainId, to: DomainId, pa: PaRegion }
         => "payload bytes of domain {domain} at {pa} lie in RAM of domain {to}";

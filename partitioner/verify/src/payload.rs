@@ -4,7 +4,7 @@
 
 use crate::finding::Finding;
 use crate::work::{Report, Work};
-use cofferdam_plan::audit::{Payload, fact, grant};
+use cofferdam_plan::audit::{Payload, fact, grant, payload};
 use cofferdam_plan::{Domain, DomainFlags, DomainId, Move, Pa, PaRegion, va};
 
 pub(crate) fn prove(work: &Work<'_, '_>, report: &mut Report<'_>) {
@@ -39,8 +39,14 @@ pub(crate) fn i18_payload_lies_in_its_domain(work: &Work<'_, '_>, p: &Payload, r
     if work.translate(domain, p.ipa, grant::RAM) != Some(p.pa.base) {
         report.add(Finding::PayloadNotInRam { domain, pa: p.pa });
     }
-    if p.offset + p.len > work.plan.header.image_len {
+    let h = work.plan.header;
+    if p.offset + p.len > h.image_len {
         report.add(Finding::PayloadOutsideImage { domain, offset: p.offset });
+    }
+    // Device trees travel in the plan (`dtb` looks where); nothing else of a guest lies in the hypervisor's part.
+    let own = u64::from(h.blob_offset) + u64::from(h.blob_len);
+    if p.kind != payload::DTB && p.len > 0 && p.offset < own {
+        report.add(Finding::PayloadInHypervisor { domain, offset: p.offset });
     }
 }
 

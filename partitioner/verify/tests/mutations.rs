@@ -203,6 +203,7 @@ changes! {
 changes! {
     payload_in_foreign_ram: |b| b.payloads[0].pa = pa(0x4060_8000, 0x3000) => Finding::PayloadNotInRam { .. },
     payload_longer_than_image: |b| b.payloads[1].offset = 0x40_2000 => Finding::PayloadOutsideImage { .. },
+    payload_of_hypervisor_bytes: |b| b.payloads[0].offset = 0x1000 => Finding::PayloadInHypervisor { .. },
     payload_never_moved: |b| b.payloads[0].offset = 0x20_8000 => Finding::PayloadNeverArrives { .. },
     payload_bytes_in_foreign_ram: |b| b.payloads[0].offset = b.payloads[1].offset => Finding::PayloadExposed { .. },
     payloads_overlap: |b| {
