@@ -9,7 +9,7 @@ use crate::arch::aarch64::registers::{mrs, msr};
 use crate::dev::pl011::Pl011;
 use crate::lock::FlagLock;
 use crate::state::{self, state_of};
-use cofferdam_plan::{Domain, DomainFlags, Header, NO_INTID, Plan, UartKind};
+use cofferdam_plan::{Domain, DomainFlags, Header, HeaderFlags, NO_INTID, Plan, UartKind};
 use core::fmt::Write;
 use core::sync::atomic::{AtomicBool, Ordering};
 use hyp_min::vdev::console::{Left, Mux, OUTPUT, Sources};
@@ -69,7 +69,9 @@ fn uart(plan: &Plan<'_>) -> Option<Pl011> {
 
 /// Boot CPU, before anything is said.
 pub(crate) fn set_up(plan: &Plan<'_>) {
-    MUX.with(|mux| mux.set_idle_ticks(frequency() / 50));
+    // Without Group 0 there is no timer to look again for a line that is not complete.
+    let hold = if plan.header.flags & HeaderFlags::GROUP0 != 0 { frequency() / 50 } else { 0 };
+    MUX.with(|mux| mux.set_patience(frequency() / 50, hold));
     if let Some(uart) = uart(plan) {
         uart.set_up();
         uart.listen(plan.domains.iter().any(|domain| domain.flags & DomainFlags::INPUT != 0));
@@ -109,7 +111,10 @@ pub(crate) fn flush(plan: &'static Plan<'static>) {
         Some(Left::Until(at)) => at,
         Some(Left::Room | Left::More) => soon(),
         Some(Left::Nothing) if MUX.take_asked() => soon(),
-        Some(Left::Nothing) => return,
+        Some(Left::Nothing) => {
+            msr!("cnthp_ctl_el2", 0);
+            return;
+        }
         // Another CPU does it. It may belong to a guest that has silenced its FIQs: look again from here.
         None => soon(),
     };

@@ -1,8 +1,11 @@
 //! One UART for all: turns the domains' byte rings into prefixed lines.
 //!
 //! A line on the wire starts with `[name] `, or with `[name]+ ` where it goes on after others had the wire. Only EL2 writes
-//! a prefix; what the domains write has been through `encode`. Works on rings alone: who calls it, and what a UART is, it
-//! does not know. Nothing is waited for and no loop is longer than a constant; a full UART ends the call.
+//! a prefix; what the domains write has been through `encode`. Whole lines are preferred: one that is not complete waits a
+//! moment for its end, and one that is open keeps the wire until it has been silent for a moment.
+//!
+//! Works on rings alone: who calls it, and what a UART is, it does not know. Nothing is waited for and no loop is longer
+//! than a constant; a full UART ends the call.
 
 use super::encode::{Encoder, LONGEST};
 use super::ring::Ring;
@@ -40,7 +43,7 @@ pub enum Left {
     Room,
     /// The bound of one call: call again at the next occasion.
     More,
-    /// Others wait for an open line: call at this counter value, unless something brings an earlier call.
+    /// Somebody waits for the end of a line: call at this counter value, unless something brings an earlier call.
     Until(u64),
 }
 
@@ -61,18 +64,39 @@ struct Source {
     encoder: Encoder,
     /// Its line was cut: the next piece continues it.
     cut: bool,
+    /// Bytes of an incomplete line that were waiting at the last look, and the counter when they became so many.
+    seen: u16,
+    since: u64,
+}
+
+/// Whether a domain should have the wire.
+enum Due {
+    /// It has nothing to say.
+    Never,
+    /// Its line is not complete: then, if nothing more comes.
+    At(u64),
+    /// Now.
+    Now,
+}
+
+/// What those want that do not have the wire.
+struct Others {
+    due: Due,
+    /// One of them has a ring more than half full.
+    pressing: bool,
 }
 
 /// The multiplexer: one per physical UART, used by one CPU at a time (a try-lock).
 #[derive(Debug)]
 pub struct Mux {
     idle_ticks: u64,
+    hold_ticks: u64,
     wire: Wire,
     /// Counter when the line on the wire last grew.
     grown: u64,
     /// Source bytes of the line on the wire since it last took the wire.
     length: u32,
-    /// The owner of the open line gave the wire back.
+    /// No patience in the next call.
     released: bool,
     /// The hypervisor had the last line.
     own_before: bool,
@@ -85,30 +109,31 @@ pub struct Mux {
 }
 
 impl Mux {
-    /// A multiplexer. `idle_ticks`: counter ticks after which a silent domain gives the wire back (20 ms).
+    /// A multiplexer that holds nothing back. `idle_ticks`: counter ticks after which a silent open line may be cut (20 ms).
     pub const fn new(idle_ticks: u64) -> Self {
         Self {
             idle_ticks,
+            hold_ticks: 0,
             wire: Wire::Free,
             grown: 0,
             length: 0,
             released: false,
             own_before: false,
             next: 0,
-            sources: [const { Source { encoder: Encoder::new(), cut: false } }; MAX_DOMAINS],
+            sources: [const { Source { encoder: Encoder::new(), cut: false, seen: 0, since: 0 } }; MAX_DOMAINS],
             stage: [0; STAGE],
             stage_from: 0,
             stage_to: 0,
         }
     }
 
-    /// The silence after which an open line may be cut, where it is known only after boot.
-    pub fn set_idle_ticks(&mut self, idle_ticks: u64) {
-        self.idle_ticks = idle_ticks;
+    /// The silence after which an open line may be cut, and the time a line that is not complete is held back; 0 where
+    /// nobody would call again at [`Left::Until`].
+    pub fn set_patience(&mut self, idle_ticks: u64, hold_ticks: u64) {
+        (self.idle_ticks, self.hold_ticks) = (idle_ticks, hold_ticks);
     }
 
-    /// Ends the patience with the open line: whoever waits gets the wire at the next call. For power-off, and for a
-    /// domain that will not write again.
+    /// The next call has no patience: an open line gives way, an incomplete one goes out. For power-off.
     pub fn release(&mut self) {
         self.released = true;
     }
@@ -117,16 +142,16 @@ impl Mux {
     /// bytes have been taken. `now` is the counter.
     pub fn drain(&mut self, sources: &impl Sources, now: u64, sink: &mut impl FnMut(u8) -> bool) -> Left {
         let count = sources.count().min(MAX_DOMAINS);
+        let released = core::mem::take(&mut self.released);
         for _ in 0..PER_CALL {
             if !self.flush(sink) {
                 return Left::Room;
             }
             if self.wire == Wire::Free {
                 self.length = 0;
-                self.released = false;
-                match self.choose(sources, count) {
-                    Some(wire) => self.take(wire, sources, now),
-                    None => return Left::Nothing,
+                match self.choose(sources, count, now, released) {
+                    Ok(wire) => self.take(wire, sources, now),
+                    Err(left) => return left,
                 }
                 continue;
             }
@@ -139,14 +164,14 @@ impl Mux {
                 continue;
             }
             // An empty ring, or a long line: look who else wants the wire.
-            let (waiting, pressing) = self.others(sources, count);
-            let silent = !more && (self.released || pressing || now.wrapping_sub(self.grown) >= self.idle_ticks);
-            if waiting && (more || silent) {
-                self.cut();
-            } else if more {
-                self.length = 0;
-            } else {
-                return if waiting { Left::Until(self.grown.wrapping_add(self.idle_ticks)) } else { Left::Nothing };
+            let others = self.others(sources, count, now, released);
+            let idle = released || others.pressing || now.wrapping_sub(self.grown) >= self.idle_ticks;
+            match others.due {
+                Due::Now if more || idle => self.cut(),
+                _ if more => self.length = 0,
+                Due::Now => return Left::Until(self.grown.wrapping_add(self.idle_ticks)),
+                Due::At(at) => return Left::Until(at),
+                Due::Never => return Left::Nothing,
             }
         }
         if self.flush(sink) { Left::More } else { Left::Room }
@@ -168,37 +193,59 @@ impl Mux {
     }
 
     /// Who gets a free wire: the hypervisor before the domains, but not twice in a row against them; the domains in turn.
-    fn choose(&mut self, sources: &impl Sources, count: usize) -> Option<Wire> {
+    fn choose(&mut self, sources: &impl Sources, count: usize, now: u64, released: bool) -> Result<Wire, Left> {
         let own = !sources.own().is_empty();
         if own && !self.own_before {
-            return Some(Wire::Own);
+            return Ok(Wire::Own);
         }
+        let mut left = Left::Nothing;
         for step in 0..count {
             let index = (self.next + step) % count;
-            if sources.domain(index).is_some_and(|ring| !ring.is_empty()) {
-                return Some(Wire::Domain(index));
+            match self.due(index, sources, now, released) {
+                Due::Now => return Ok(Wire::Domain(index)),
+                Due::At(at) => left = Left::Until(at),
+                Due::Never => {}
             }
         }
-        own.then_some(Wire::Own)
+        if own { Ok(Wire::Own) } else { Err(left) }
     }
 
-    /// Whether anybody beside the wire's owner waits, and whether one of them is more than half full.
-    fn others(&self, sources: &impl Sources, count: usize) -> (bool, bool) {
-        let (mut waiting, mut pressing) = (false, false);
-        let mut look = |ring: &Ring<OUTPUT>| {
-            let len = ring.len();
-            waiting |= len != 0;
-            pressing |= len > OUTPUT / 2;
+    /// Whether domain `index` has something that should go out.
+    fn due(&mut self, index: usize, sources: &impl Sources, now: u64, released: bool) -> Due {
+        let (Some(ring), Some(source)) = (sources.domain(index), self.sources.get_mut(index)) else {
+            return Due::Never;
         };
-        if self.wire != Wire::Own {
-            look(sources.own());
+        let len = ring.len();
+        if len == 0 {
+            return Due::Never;
         }
-        for index in 0..count {
-            if self.wire != Wire::Domain(index) {
-                sources.domain(index).iter().for_each(|ring| look(ring));
-            }
+        if released || self.hold_ticks == 0 || len > OUTPUT / 2 || ring.has_line() {
+            return Due::Now;
         }
-        (waiting, pressing)
+        if usize::from(source.seen) != len {
+            (source.seen, source.since) = (len as u16, now);
+        }
+        if now.wrapping_sub(source.since) >= self.hold_ticks {
+            return Due::Now;
+        }
+        Due::At(source.since.wrapping_add(self.hold_ticks))
+    }
+
+    /// Who beside the wire's owner wants it.
+    fn others(&mut self, sources: &impl Sources, count: usize, now: u64, released: bool) -> Others {
+        let mut others = Others { due: Due::Never, pressing: false };
+        if self.wire != Wire::Own && !sources.own().is_empty() {
+            others = Others { due: Due::Now, pressing: sources.own().len() > OUTPUT / 2 };
+        }
+        let wire = self.wire;
+        for index in (0..count).filter(|index| wire != Wire::Domain(*index)) {
+            others.due = match (self.due(index, sources, now, released), others.due) {
+                (Due::Never, due) | (_, due @ Due::Now) => due,
+                (due, _) => due,
+            };
+            others.pressing |= sources.domain(index).is_some_and(|ring| ring.len() > OUTPUT / 2);
+        }
+        others
     }
 
     /// Takes the wire from its owner in mid-line.
@@ -236,6 +283,7 @@ impl Mux {
             Wire::Domain(index) => {
                 let byte = sources.domain(index).and_then(Ring::pop);
                 let (Some(byte), Some(source)) = (byte, self.sources.get_mut(index)) else { return };
+                source.seen = 0;
                 let text = source.encoder.feed(byte);
                 self.grow(now);
                 if text.is_nothing() {
@@ -386,6 +434,50 @@ mod tests {
     }
 
     #[test]
+    fn an_incomplete_line_waits_for_its_end() {
+        let mut b = Bench::new();
+        b.mux.set_patience(20, 20);
+        b.say(0, b"He").drain();
+        assert_eq!((b.text().as_str(), b.left), ("", Left::Until(20)));
+        b.say(1, b"ready\n").now = 10;
+        b.drain();
+        assert_eq!((b.text().as_str(), b.left), ("[green] ready\n", Left::Until(20)));
+        b.say(0, b"llo").now = 19;
+        b.drain();
+        assert_eq!((b.text().as_str(), b.left), ("", Left::Until(39)), "it has grown");
+        b.say(0, b"\n").drain();
+        assert_eq!((b.text().as_str(), b.left), ("[red] Hello\n", Left::Nothing));
+    }
+
+    #[test]
+    fn a_prompt_shows_after_a_moment_and_then_echoes_at_once() {
+        let mut b = Bench::new();
+        b.mux.set_patience(20, 20);
+        b.say(0, b"login: ").drain();
+        b.now = 20;
+        b.drain();
+        b.say(0, b"r").drain();
+        assert_eq!(b.text(), "[red] login: r");
+        b.say(1, b"x").now = 100;
+        b.drain();
+        assert_eq!((b.text().as_str(), b.left), ("", Left::Until(120)), "an incomplete line cuts nothing");
+        b.now = 120;
+        b.drain();
+        assert_eq!(b.text(), "\n[green] x");
+    }
+
+    #[test]
+    fn nothing_is_held_back_at_the_end() {
+        let mut b = Bench::new();
+        b.mux.set_patience(20, 20);
+        b.say(0, b"dying").say(1, b"too").mux.release();
+        b.drain();
+        b.mux.release();
+        b.drain();
+        assert_eq!(b.text(), "[red] dying\n[green] too");
+    }
+
+    #[test]
     fn nobody_waits_so_nothing_is_cut() {
         let mut b = Bench::new();
         b.say(0, b"login: ").drain();
@@ -494,8 +586,9 @@ mod tests {
     #[test]
     fn both_streams_arrive_whole_whatever_the_order() {
         let mut random = Random::new(11);
-        for _ in 0..200 {
+        for round in 0..200 {
             let mut b = Bench::new();
+            b.mux.set_patience(20, round % 3 * 10);
             let mut sent = [String::new(), String::new()];
             for _ in 0..300 {
                 let dice = random.next();

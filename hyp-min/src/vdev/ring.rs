@@ -15,6 +15,8 @@ pub struct Ring<const N: usize> {
     tail: AtomicU32,
     /// Bytes dropped, wrapping. Written by the producer only.
     lost: AtomicU32,
+    /// `head` behind the last newline pushed. Written by the producer only.
+    line: AtomicU32,
     bytes: [AtomicU8; N],
 }
 
@@ -28,6 +30,7 @@ impl<const N: usize> Ring<N> {
             head: AtomicU32::new(0),
             tail: AtomicU32::new(0),
             lost: AtomicU32::new(0),
+            line: AtomicU32::new(0),
             bytes: [const { AtomicU8::new(0) }; N],
         }
     }
@@ -40,7 +43,11 @@ impl<const N: usize> Ring<N> {
         match self.bytes.get(head as usize & (N - 1)) {
             Some(cell) if (waiting as usize) < N => {
                 cell.store(byte, Ordering::Relaxed);
-                self.head.store(head.wrapping_add(1), Ordering::Release);
+                let head = head.wrapping_add(1);
+                if byte == b'\n' {
+                    self.line.store(head, Ordering::Relaxed);
+                }
+                self.head.store(head, Ordering::Release);
                 true
             }
             _ => {
@@ -50,7 +57,7 @@ impl<const N: usize> Ring<N> {
         }
     }
 
-    /// Producer: appends all of `bytes`, or drops and counts all of them where they do not fit.
+    /// Producer: appends all of `bytes` (which end with a newline or do not count as a line), or drops and counts all of them where they do not fit.
     pub fn push_all(&self, bytes: &[u8]) -> bool {
         let head = self.head.load(Ordering::Relaxed);
         if N - self.len() < bytes.len() {
@@ -62,7 +69,11 @@ impl<const N: usize> Ring<N> {
                 cell.store(*byte, Ordering::Relaxed);
             }
         }
-        self.head.store(head.wrapping_add(bytes.len() as u32), Ordering::Release);
+        let head = head.wrapping_add(bytes.len() as u32);
+        if bytes.last() == Some(&b'\n') {
+            self.line.store(head, Ordering::Relaxed);
+        }
+        self.head.store(head, Ordering::Release);
         true
     }
 
@@ -95,6 +106,15 @@ impl<const N: usize> Ring<N> {
         // Tail first: a consumer that runs on in between must not make the difference wrap.
         let tail = self.tail.load(Ordering::Acquire);
         (self.head.load(Ordering::Acquire).wrapping_sub(tail) as usize).min(N)
+    }
+
+    /// Consumer: whether a whole line waits, newline included.
+    #[inline]
+    pub fn has_line(&self) -> bool {
+        let tail = self.tail.load(Ordering::Relaxed);
+        let ahead = self.line.load(Ordering::Acquire).wrapping_sub(tail);
+        // A newline already taken lies behind the tail: half the numbers are behind.
+        ahead as i32 > 0 && !self.is_empty()
     }
 
     /// Either side: whether nothing waits.
@@ -169,6 +189,22 @@ mod tests {
             (ring.pop(), ring.pop(), ring.pop(), ring.pop(), ring.pop()),
             (Some(1), Some(2), Some(3), Some(4), None)
         );
+    }
+
+    #[test]
+    fn lines_are_known_without_looking_for_them() {
+        let ring = Ring::<8>::new();
+        assert!(!ring.has_line());
+        ring.push_all(b"ab");
+        assert!(!ring.has_line());
+        ring.push(b'\n');
+        ring.push(b'c');
+        for _ in 0..3 {
+            assert!(ring.has_line());
+            ring.pop();
+        }
+        assert!(!ring.has_line() && !ring.is_empty());
+        assert!(ring.push_all(b"d\n") && ring.has_line());
     }
 
     #[test]
