@@ -1,7 +1,7 @@
 //! Vectors over slices the caller lends: the compiler has no allocator and no limit of its own.
 
 /// What ran out. The caller lends twice as much of it and compiles again.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Lent {
     /// [`crate::compile::Memory::blob`].
     Blob,
