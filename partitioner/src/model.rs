@@ -199,12 +199,13 @@ pub enum Placement {
     Direct(Span),
 }
 
-/// A device passed through, with everything enabled below it.
+/// A device passed through, with what is reached through it only. A bus comes as one grant for each device the CPU reaches,
+/// and one for itself, empty where it has neither registers nor interrupts.
 #[derive(Clone, Default)]
 pub struct DeviceGrant<'a> {
     /// Index of its domain.
     pub domain: usize,
-    /// Its node in the board; a bus stands for itself and its children.
+    /// Its node in the board.
     pub node: Node<'a>,
     /// The `access` cell that asked for it (or for its bus).
     pub span: Span,

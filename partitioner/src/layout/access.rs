@@ -44,44 +44,77 @@ pub(super) fn request<'a>(
             diagnostics.push(refused);
             continue;
         }
-        let index = lists.devices.len();
-        lists.devices.push(DeviceGrant { domain, node: device, span: cell.span, regions: 0..0, interrupts: 0..0 })?;
-        if let Err((at, owner)) = lists.owners.give(device, index) {
-            let other = &lists.devices[owner];
-            let owner_node = other
-                .node
-                .tree()
-                .by_path("/domains")
-                .and_then(|d| d.children().filter(|n| n.is_enabled()).nth(other.domain));
-            let owner_node = owner_node.unwrap_or(node);
-            let args =
-                [Arg::Node(node), Arg::Node(device), Arg::Node(owner_node), Arg::Node(other.node), Arg::Node(at)];
-            let split = other.node != device && other.domain != domain;
-            let d = match (split, other.domain == domain) {
-                (true, _) if at == device => {
-                    let message = "{0} asks for {1}, but its bus {3} and all below it belong to {2}";
-                    Diagnostic::new(codes::BUS_SPLIT, cell.span, message)
-                        .help("grant the bus's devices one by one instead of the bus")
-                }
-                (true, _) => {
-                    let message = "{0} asks for the bus {1}, but {4} below it belongs to {2}";
-                    Diagnostic::new(codes::BUS_SPLIT, cell.span, message)
-                        .help("grant the bus's devices one by one instead of the bus")
-                }
-                (false, true) => Diagnostic::new(codes::DEVICE_TWICE, cell.span, "{0} is given {4} twice")
-                    .help("name it once; a bus comes with its devices"),
-                (false, false) => {
-                    let message = "{0} and {2} both ask for {1}: a device has one owner";
-                    Diagnostic::new(codes::DEVICE_TWICE, cell.span, message).help("take it out of one of the two")
-                }
-            };
-            diagnostics.push(d.args(&args).also(other.span, "first granted here"));
-            lists.owners.take_back(device, index);
-            lists.devices.truncate(index);
+        let before = lists.devices.len();
+        if let Some((at, owner)) = expand(device, domain, cell.span, None, lists)? {
+            diagnostics.push(taken(node, domain, device, &cell, at, owner, lists));
+            lists.owners.take_back(device, before);
+            lists.devices.truncate(before);
         }
     }
     class::needless(node, diagnostics);
     Ok(first..lists.devices.len())
+}
+
+/// Gives `node` and everything enabled below it to the domain: one grant for each device the CPU reaches, and for `node`
+/// itself. What is reached through such a device only (on an I2C bus, say) belongs to its grant.
+///
+/// Returns the first node that has an owner already, with its grant.
+fn expand<'a>(
+    node: Node<'a>,
+    domain: usize,
+    span: Span,
+    parent: Option<usize>,
+    lists: &mut Lists<'_, 'a>,
+) -> Result<Option<(Node<'a>, usize)>, Full> {
+    let mapped = cells::reg(node).any(|reg| address::locate(node, &reg).is_ok());
+    let index = parent.filter(|_| !mapped).unwrap_or(lists.devices.len());
+    if index == lists.devices.len() {
+        lists.devices.push(DeviceGrant { domain, node, span, regions: 0..0, interrupts: 0..0 })?;
+    }
+    if let Err(owner) = lists.owners.give(node, index) {
+        return Ok(Some((node, owner)));
+    }
+    for child in node.children().filter(|child| child.is_enabled()) {
+        if let Some(conflict) = expand(child, domain, span, Some(index), lists)? {
+            return Ok(Some(conflict));
+        }
+    }
+    Ok(None)
+}
+
+/// The message that `at`, which is `device` or below it, belongs to the grant `owner`.
+fn taken<'a>(
+    node: Node<'a>,
+    domain: usize,
+    device: Node<'a>,
+    cell: &Cell,
+    at: Node<'a>,
+    owner: usize,
+    lists: &Lists<'_, 'a>,
+) -> Diagnostic<'a> {
+    let other = &lists.devices[owner];
+    // What the other reference named: the topmost node that came by it.
+    let same = |n: &Node<'a>| lists.owners.of(*n).is_some_and(|grant| lists.devices[grant].span == other.span);
+    let root = other.node.ancestors().take_while(same).last().unwrap_or(other.node);
+    let mut domains = node.parent().into_iter().flat_map(Node::children).filter(|n| n.is_enabled());
+    let owner_node = domains.nth(other.domain).unwrap_or(node);
+    let args = [Arg::Node(node), Arg::Node(device), Arg::Node(owner_node), Arg::Node(root), Arg::Node(at)];
+    let d = if other.domain == domain {
+        Diagnostic::new(codes::DEVICE_TWICE, cell.span, "{0} is given {4} twice")
+            .help("name it once; a bus comes with its devices")
+    } else if root == device {
+        let message = "{0} and {2} both ask for {1}: a device has one owner";
+        Diagnostic::new(codes::DEVICE_TWICE, cell.span, message).help("take it out of one of the two")
+    } else {
+        let message = if at == device {
+            "{0} asks for {1}, but its bus {3} and all below it belong to {2}"
+        } else {
+            "{0} asks for the bus {1}, but {4} below it belongs to {2}"
+        };
+        Diagnostic::new(codes::BUS_SPLIT, cell.span, message)
+            .help("grant the bus's devices one by one instead of the bus")
+    };
+    d.args(&args).also(other.span, "first granted here")
 }
 
 /// Why `device` cannot be granted to anybody, where it cannot.
@@ -150,23 +183,31 @@ pub(super) fn describe<'a>(
     lists: &mut Lists<'_, 'a>,
     diagnostics: &mut Diagnostics<'_, 'a>,
 ) -> Result<(), Full> {
+    let mut empty = true;
     for index in domain.devices.clone() {
         let grant = lists.devices[index].clone();
         let (regions, lines, port) = (lists.regions.len(), lists.interrupts.len(), lists.ports.len());
-        let mut seen = diagnostics.errors();
-        below(grant.node, &mut |node| {
-            class::check(board, domain, &grant, node, lists, diagnostics);
+        let errors = diagnostics.errors();
+        below(index, grant.node, lists, &mut |node, lists| {
+            if !class::check(domain, &grant, node, lists, diagnostics) {
+                return Ok(());
+            }
             registers(board, domain, &grant, node, lists, diagnostics)?;
             interrupts::collect(board, domain, &grant, node, lists, diagnostics)
         })?;
-        seen = diagnostics.errors() - seen;
-        let grant = &mut lists.devices[index];
-        grant.regions = regions..lists.regions.len();
-        grant.interrupts = lines..lists.interrupts.len();
-        if seen == 0 && grant.regions.is_empty() && grant.interrupts.is_empty() && lists.ports.len() == port {
+        let (all_regions, all_lines) = (lists.regions.len(), lists.interrupts.len());
+        let something = all_regions > regions || all_lines > lines || lists.ports.len() > port;
+        empty &= !something && diagnostics.errors() == errors;
+        lists.devices[index].regions = regions..all_regions;
+        lists.devices[index].interrupts = lines..all_lines;
+        // The grants of one reference stand in a row.
+        let last = domain.devices.end == index + 1 || lists.devices[index + 1].span != grant.span;
+        if last && core::mem::replace(&mut empty, true) {
+            let mut cells = references(domain.node.property("access"));
+            let node = cells.find(|(cell, _)| cell.span == grant.span).map_or(grant.node, |(_, node)| node);
             let message = "{0} asks for {1}, which has neither registers nor interrupts";
             let d = Diagnostic::new(codes::NOT_A_DEVICE, grant.span, message);
-            let d = d.args(&[Arg::Node(domain.node), Arg::Node(grant.node)]).also(grant.node.span(), "{1} is here");
+            let d = d.args(&[Arg::Node(domain.node), Arg::Node(node)]).also(node.span(), "{1} is here");
             diagnostics.push(d.help("name a device or a bus of the board"));
         }
     }
@@ -174,10 +215,23 @@ pub(super) fn describe<'a>(
     Ok(())
 }
 
-/// Runs `visit` on `node` and everything enabled below it.
-fn below<'a>(node: Node<'a>, visit: &mut dyn FnMut(Node<'a>) -> Result<(), Full>) -> Result<(), Full> {
-    visit(node)?;
-    node.children().filter(|child| child.is_enabled()).try_for_each(|child| below(child, visit))
+/// A visit of one node of a grant.
+type Visit<'v, 'm, 'a> = &'v mut dyn FnMut(Node<'a>, &mut Lists<'m, 'a>) -> Result<(), Full>;
+
+/// Runs `visit` on the nodes of one grant: `node` and what is below it and has no grant of its own.
+fn below<'m, 'a>(
+    grant: usize,
+    node: Node<'a>,
+    lists: &mut Lists<'m, 'a>,
+    visit: Visit<'_, 'm, 'a>,
+) -> Result<(), Full> {
+    visit(node, lists)?;
+    for child in node.children() {
+        if lists.owners.of(child) == Some(grant) {
+            below(grant, child, lists, visit)?;
+        }
+    }
+    Ok(())
 }
 
 /// The registers of one node of a grant.

@@ -4,7 +4,7 @@ use super::access::{Lists, references};
 use crate::cells::{self, count, target};
 use crate::codes;
 use crate::devices;
-use crate::model::{Board, DeviceGrant, Domain};
+use crate::model::{DeviceGrant, Domain};
 use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Node, Property};
 
 /// Properties that name suppliers: reference and arguments, and what gives the number of arguments.
@@ -22,30 +22,31 @@ const SUPPLIERS: &[(&str, &str)] = &[
 /// Suppliers that have no registers and nothing to decide.
 const FIXED: &[&str] = &["fixed-clock", "fixed-factor-clock", "regulator-fixed"];
 
-/// Checks one node of a grant against the class rules.
+/// Checks one node of a grant against the class rules. Returns whether looking at it further makes sense.
 pub(super) fn check<'a>(
-    board: &Board<'a>,
     domain: &Domain<'a>,
     grant: &DeviceGrant<'a>,
     node: Node<'a>,
     lists: &Lists<'_, 'a>,
     diagnostics: &mut Diagnostics<'_, 'a>,
-) {
+) -> bool {
     let args = [Arg::Node(domain.node), Arg::Node(node)];
-    if node != grant.node && devices::forbidden(node).is_some() {
+    // What is asked for by itself has been refused already; this came with its bus.
+    if let Some(what) = devices::forbidden(node) {
         let message = "{0} asks for a bus with {1} on it, which is part of {2}: no domain may have it";
         let d = Diagnostic::new(codes::FORBIDDEN_DEVICE, grant.span, message).also(node.span(), "{1} is here");
-        let what = devices::forbidden(node).unwrap_or("");
         diagnostics.push(d.args(&[args[0], args[1], Arg::Text(what)]).help("grant the bus's devices one by one"));
+        return false;
     }
-    let granted = references(domain.node.property("board-authority")).any(|(_, n)| n == node || n == grant.node);
+    let named = |n: Node<'a>| n == node || node.ancestors().any(|above| above == n);
+    let granted = references(domain.node.property("board-authority")).any(|(_, n)| named(n));
     if let Some(why) = devices::authority(node) {
         let args = [args[0], args[1], Arg::Text(why)];
         if devices::is_boot_medium(node) {
             let message = "{0} asks for {1}, which the board boots from: who writes it owns the board";
             let d = Diagnostic::new(codes::BOOT_MEDIUM, grant.span, message).args(&args);
             diagnostics.push(d.also(node.span(), "{1} is here").help("use another flash bank, or a RAM disk"));
-            return;
+            return false;
         } else if !granted {
             let message = "{0} asks for {1}, which has power over the whole board: {2}";
             let d = Diagnostic::new(codes::BOARD_AUTHORITY, grant.span, message).args(&args);
@@ -62,8 +63,8 @@ pub(super) fn check<'a>(
         let d = d.also(place, "this is not on the list of devices known to have no DMA");
         diagnostics.push(d.help("leave it out; devices behind an IOMMU are not supported yet"));
     }
-    let _ = board;
     suppliers(domain, grant, node, lists, diagnostics);
+    true
 }
 
 /// Every supplier of a device is fixed or belongs to the same domain.

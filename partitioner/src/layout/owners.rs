@@ -23,23 +23,25 @@ impl<'m> Owners<'m> {
         self.slots.get(node.id().0 as usize).and_then(|slot| (*slot as usize).checked_sub(1))
     }
 
-    /// Gives `node` and everything enabled below it to `grant`. Stops at the first that has an owner and returns it with
-    /// its grant.
-    pub(super) fn give<'a>(&mut self, node: Node<'a>, grant: usize) -> Result<(), (Node<'a>, usize)> {
+    /// Gives one node to `grant`, unless it has an owner.
+    ///
+    /// # Errors
+    /// The grant that owns it.
+    pub(super) fn give(&mut self, node: Node<'_>, grant: usize) -> Result<(), usize> {
         if let Some(owner) = self.of(node) {
-            return Err((node, owner));
+            return Err(owner);
         }
         if let Some(slot) = self.slots.get_mut(node.id().0 as usize) {
             *slot = grant as u32 + 1;
         }
-        node.children().filter(|child| child.is_enabled()).try_for_each(|child| self.give(child, grant))
+        Ok(())
     }
 
-    /// Takes back what [`Owners::give`] has given to `grant` before it stopped.
-    pub(super) fn take_back(&mut self, node: Node<'_>, grant: usize) {
-        if self.of(node) == Some(grant) {
+    /// Takes `node` and everything below it back from grants from `first` on.
+    pub(super) fn take_back(&mut self, node: Node<'_>, first: usize) {
+        if self.of(node).is_some_and(|owner| owner >= first) {
             self.slots[node.id().0 as usize] = 0;
-            node.children().for_each(|child| self.take_back(child, grant));
+            node.children().for_each(|child| self.take_back(child, first));
         }
     }
 }
