@@ -208,3 +208,34 @@ fn thirty_two_domains_with_512_devices_take_well_below_a_second() {
     // Unoptimised, with every kind of memory growing from 16 entries: dozens of runs.
     assert!(took.as_secs() < 10, "{took:?}");
 }
+
+#[test]
+fn payloads_at_odd_addresses_are_placed_or_refused() {
+    // A second segment of nothing but zeroes, at an odd address in the page where the first one ends.
+    let two = |zeroes: u64| {
+        let mut file = elf(0x4000_0000, 20, 0);
+        file[56] = 2;
+        let code = file.split_off(128);
+        file.truncate(120);
+        file.extend([1u32, 6].iter().flat_map(|v| v.to_le_bytes()));
+        file.extend([184, 0x4000_0019, 0x4000_0019, 0, zeroes, 1].iter().flat_map(|v| v.to_le_bytes()));
+        file[72..80].copy_from_slice(&184u64.to_le_bytes());
+        file.resize(184, 0);
+        file.extend(code);
+        file
+    };
+    for zeroes in [1, 0x1000, 0x30_0003] {
+        let guests = Guests::default().with("one.elf", two(zeroes));
+        let outcome = build(&layout(&domain("one", 0, SIXTEEN, "")), &guests);
+        let built = outcome.plan.unwrap_or_else(|| panic!("{:?}", outcome.messages));
+        let end = (0x20_0019 + zeroes).min(0x40_0000).next_multiple_of(16);
+        assert_eq!(built.image_len, end, "its zeroes in the kernel's block are part of the image");
+    }
+    let pinned = "reg = <0 0x40000000 0 0x1000000>; host-address = <0 0x70000000>;";
+    let guests = Guests::default().with("one.elf", two(100));
+    assert_eq!(build(&layout(&domain("one", 0, pinned, "")), &guests).codes, ["E1102"]);
+    let guests = Guests::default().with("one.elf", elf(0x4000_0000, 20, 0)).with("disk", vec![1; 3]);
+    let disk = "initrd = \"disk\"; initrd-load = <0 0x40100001>;";
+    assert!(build(&layout(&domain("one", 0, SIXTEEN, disk)), &guests).plan.is_some());
+    assert_eq!(build(&layout(&domain("one", 0, pinned, disk)), &guests).codes, ["E1102"]);
+}

@@ -46,18 +46,23 @@ pub(crate) fn of<'p>(
         if done >= total {
             return None;
         }
-        let ipa = first + done;
+        let mut ipa = first + done;
         let piece = holding(pieces, domain, ipa)?;
-        let pa = piece.pa + (ipa - piece.ipa);
         let room = piece.size - (ipa - piece.ipa);
-        let size = room.min(total - done);
+        let mut size = room.min(total - done);
         let bytes = len.saturating_sub(done).min(size);
         let offset = if bytes == 0 { 0 } else { offset + done };
         done += size;
+        // Where the image lies there is its zero already; elsewhere the boot stub writes it, 16 bytes at a time. A page
+        // without bytes of a file has nothing that rounding could hit.
+        let in_place = piece.carried == Carried::InPlace && !is_tree;
+        if bytes == 0 && !in_place {
+            size = up(ipa + size, 16) - down(ipa, 16);
+            ipa = down(ipa, 16);
+        }
+        let pa = piece.pa + (ipa - piece.ipa);
         let tail = if is_tree && to_page_end { up(pa + size, PAGE) - pa } else { up(size, 16) };
         let copied = Move { offset, to: Pa(pa), len: up(bytes, 16), zero: tail - up(bytes, 16) };
-        let in_place = piece.carried == Carried::InPlace && bytes != 0 && !is_tree;
-        let size = if bytes == 0 { up(size, 16) } else { size };
         Some(Part { ipa, pa, size, offset, len: bytes, copy: (!in_place).then_some(copied) })
     })
 }

@@ -5,6 +5,7 @@
 //! the start of the region).
 
 use super::image::{Kernel, empty, missing};
+use super::pinned::fixed;
 use super::util::{down, up};
 use super::{BLOCK, Decided, PAGE, Payload};
 use crate::codes;
@@ -121,6 +122,9 @@ impl<'a> Loader<'_, 'a> {
                 .help("make the region larger"),
             );
         }
+        for part in mine.iter() {
+            self.copied(part, out);
+        }
         for pair in mine.windows(2) {
             let [a, b] = pair else { continue };
             if b.ipa < a.end() {
@@ -130,6 +134,23 @@ impl<'a> Loader<'_, 'a> {
                         .help("link them apart"),
                 );
             }
+        }
+    }
+
+    /// A payload of memory fixed elsewhere is copied by the boot stub, 16 bytes at a time.
+    fn copied(&self, part: &Payload<'a>, out: &mut Diagnostics<'_, 'a>) {
+        let memory = self.region(part.ipa, part.end()).filter(|memory| fixed(memory).is_some());
+        if let Some(memory) = memory.filter(|_| part.ipa % 16 != 0) {
+            out.push(
+                Diagnostic::new(
+                    codes::PAYLOAD_PLACE,
+                    part.span,
+                    "{1} of domain `{0}` must be copied to {2}, which is not a multiple of 16",
+                )
+                .args(&[Arg::Text(self.domain.name), Arg::Text(part.file), Arg::Hex(part.ipa)])
+                .also(memory.span, "this memory is fixed, so nothing can start where the image has it")
+                .help("align it to 16 bytes, or let the compiler place the memory"),
+            );
         }
     }
 
@@ -323,6 +344,7 @@ impl<'a> Loader<'_, 'a> {
         out: &mut Diagnostics<'_, 'a>,
     ) {
         let args = [Arg::Text(self.domain.name), Arg::Text(part.file), Arg::Range(part.ipa, part.mem)];
+        self.copied(part, out);
         if self.region(part.ipa, part.end()).is_none() {
             let mut diagnostic = Diagnostic::new(code, part.span, outside)
                 .args(&args)

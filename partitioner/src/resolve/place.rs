@@ -142,12 +142,17 @@ impl<'a> Placer<'_, '_, 'a, '_> {
             Carried::Copied(offset) => offset,
             Carried::No => 0,
         };
-        for part in self.payloads.iter_mut().filter(|part| part.len != 0 && part.kind != payload::DTB) {
-            let run = runs.iter().find(|r| r.domain == part.domain && part.ipa >= r.ipa && part.ipa - r.ipa < r.size);
-            let Some(run) = run else { continue };
-            part.offset = offset_of(run) + (part.ipa - run.ipa);
-            let bytes = if part.zeroed { part.mem.min(run.ipa + run.size - part.ipa) } else { part.len };
-            placed.image_len = placed.image_len.max(part.offset + bytes);
+        for part in self.payloads.iter_mut().filter(|part| part.kind != payload::DTB) {
+            let end = part.ipa + if part.zeroed { part.mem } else { part.len };
+            let mine = |run: &&Piece| run.domain == part.domain && part.ipa < run.ipa + run.size && run.ipa < end;
+            for run in runs.iter().filter(mine) {
+                if part.len != 0 && part.ipa >= run.ipa {
+                    part.offset = offset_of(run) + (part.ipa - run.ipa);
+                }
+                // Zeroes of a payload that lie in the image must be part of it.
+                let last = end.min(run.ipa + run.size) - run.ipa;
+                placed.image_len = placed.image_len.max(offset_of(run) + last);
+            }
         }
         for run in runs.iter().filter(|run| matches!(run.carried, Carried::Copied(_))) {
             let offset = offset_of(run);
