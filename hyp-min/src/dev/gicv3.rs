@@ -31,6 +31,10 @@ const CTLR_GROUP1: u32 = 1 << 1;
 const CTLR_ARE: u32 = 1 << 4;
 const CTLR_DS: u32 = 1 << 6;
 const CTLR_RWP: u32 = 1 << 31;
+/// GICR_CTLR.EnableLPIs.
+const CTLR_ENABLE_LPIS: u32 = 1 << 0;
+/// GICR_CTLR.RWP.
+const GICR_CTLR_RWP: u32 = 1 << 3;
 const WAKER_SLEEP: u32 = 1 << 1;
 const WAKER_ASLEEP: u32 = 1 << 2;
 
@@ -147,7 +151,12 @@ impl Redistributor {
         if !(0..POLLS).any(|_| self.0.load(GICR_WAKER) & WAKER_ASLEEP == 0) {
             return false;
         }
+        // LPIs that a loader has left on would go on writing their tables into RAM that is a guest's now. Where the hardware
+        // does not let them be turned off again (IHI 0069, 12.11.2, EnableLPIs), this CPU cannot be used.
         self.0.store(GICR_CTLR, 0);
+        if !(0..POLLS).any(|_| self.0.load(GICR_CTLR) & (CTLR_ENABLE_LPIS | GICR_CTLR_RWP) == 0) {
+            return false;
+        }
         let own = kick.map_or(0, |kick| kick.bit() | HYP_TIMER.bit());
         self.0.store(SGI_FRAME + ICENABLER, u32::MAX);
         self.0.store(SGI_FRAME + ICPENDR, u32::MAX);
@@ -171,31 +180,42 @@ impl Redistributor {
 }
 
 /// The CPU interface as the guest finds it: priorities open, one step EOI, nothing active, Group 1 closed; Group 0 open
-/// for EL2 where it has it (IHI 0069, 12.2).
+/// for EL2 where it has it (IHI 0069, 12.2). Where the firmware has it (`group0` false), its registers may trap to EL3 and
+/// are left alone.
 pub(crate) fn cpu_interface(group0: bool) {
     msr!("icc_pmr_el1", 0xFF);
     msr!("icc_ctlr_el1", 0);
-    msr!("icc_bpr0_el1", 0);
+    if group0 {
+        msr!("icc_bpr0_el1", 0);
+    }
     msr!("icc_bpr1_el1", 0);
-    clear_active();
+    clear_active(group0);
     msr!("icc_igrpen1_el1", 0);
-    msr!("icc_igrpen0_el1", u64::from(group0));
+    if group0 {
+        msr!("icc_igrpen0_el1", 1);
+    }
     barrier();
 }
 
-/// Nothing is active on this CPU any more, whatever a guest has written or not ended.
-pub(crate) fn clear_active() {
-    msr!("icc_ap0r0_el1", 0);
-    msr!("icc_ap1r0_el1", 0);
+/// Nothing is active on this CPU any more, whatever a guest has written or not ended. `group0` as for [`cpu_interface`].
+pub(crate) fn clear_active(group0: bool) {
     let priority_bits = (mrs!("icc_ctlr_el1") >> 8 & 7) + 1;
+    if group0 {
+        msr!("icc_ap0r0_el1", 0);
+        if priority_bits >= 6 {
+            msr!("icc_ap0r1_el1", 0);
+        }
+        if priority_bits >= 7 {
+            msr!("icc_ap0r2_el1", 0);
+            msr!("icc_ap0r3_el1", 0);
+        }
+    }
+    msr!("icc_ap1r0_el1", 0);
     if priority_bits >= 6 {
-        msr!("icc_ap0r1_el1", 0);
         msr!("icc_ap1r1_el1", 0);
     }
     if priority_bits >= 7 {
-        msr!("icc_ap0r2_el1", 0);
         msr!("icc_ap1r2_el1", 0);
-        msr!("icc_ap0r3_el1", 0);
         msr!("icc_ap1r3_el1", 0);
     }
 }

@@ -102,11 +102,14 @@ fn finish(cpu: &'static PerCpu, parked: bool) -> ! {
     idle(cpu)
 }
 
+/// Entries of the largest root there is: sixteen concatenated tables (DDI 0487, D8.2.2).
+const MOST_ENTRIES: u32 = 16 * 512;
+
 /// Empties the domain's stage-2 root and flushes every CPU's TLBs under its VMID. Runs on a CPU of the domain, so
 /// VTTBR_EL2 holds that VMID. Valid to invalid only: no break-before-make (DDI 0487, D8.17).
 fn revoke(domain: &Domain) {
     let root = domain.root_va as usize as *mut u64;
-    for entry in 0..domain.root_entries.min(1024) as usize {
+    for entry in 0..domain.root_entries.min(MOST_ENTRIES) as usize {
         // SAFETY: `root_entries` of the plan lie in the root table, mapped writable at `root_va` for this purpose.
         let place = unsafe { root.add(entry) };
         // SAFETY: as above; walkers on other CPUs read single-copy atomically.
@@ -148,7 +151,7 @@ fn wake_all() {
 
 /// A vCPU that is off waits here for CPU_ON, or for its domain's end.
 pub(crate) fn wait_for_start(cpu: &'static PerCpu) -> ! {
-    quiet();
+    quiet(cpu);
     loop {
         if cpu.state.status.load(Ordering::Acquire) != state::RUNNING {
             idle(cpu);
@@ -165,16 +168,16 @@ pub(crate) fn wait_for_start(cpu: &'static PerCpu) -> ! {
 
 /// A CPU whose domain has ended stays here, and goes on serving EL2's own interrupts.
 pub(crate) fn idle(cpu: &'static PerCpu) -> ! {
-    quiet();
+    quiet(cpu);
     loop {
         rest(cpu);
     }
 }
 
 /// Nothing of the guest keeps this CPU awake or holds off EL2's interrupts.
-fn quiet() {
+fn quiet(cpu: &PerCpu) {
     gicv3::close_guest_group();
-    gicv3::clear_active();
+    gicv3::clear_active(enter::kick(cpu.plan()).is_some());
 }
 
 fn rest(cpu: &'static PerCpu) {

@@ -69,6 +69,7 @@ fn traps(f: &Features) {
     // Physical IRQs go to EL1 (IMO 0), FIQ and SError come here. FB and BSU stay 0: vCPUs do not migrate.
     let mut hcr = HCR_EL2::VM::SET
         + HCR_EL2::SWIO::SET
+        + HCR_EL2::PTW::SET
         + HCR_EL2::FMO::SET
         + HCR_EL2::AMO::SET
         + HCR_EL2::TID1::SET
