@@ -101,7 +101,7 @@ fn schema<'a>(node: Node<'a>, expected: &'static str, diagnostics: &mut Diagnost
     let args = [Arg::Node(node), Arg::Text(expected)];
     match node.property("compatible") {
         None => {
-            let d = Diagnostic::new(codes::MISSING, node.span(), "{0} has no \"compatible\"").args(&args);
+            let d = Diagnostic::new(codes::MISSING, node.span(), "{0} has no `compatible`").args(&args);
             diagnostics.push(d.help("add compatible = \"{1}\";"));
             // What it should be is clear from its place.
             true
@@ -109,8 +109,7 @@ fn schema<'a>(node: Node<'a>, expected: &'static str, diagnostics: &mut Diagnost
         Some(property) if property.string() == Some(expected) => true,
         Some(property) => {
             let span = Property::value_span(property);
-            let d =
-                Diagnostic::new(codes::UNKNOWN_SCHEMA, span, "{0} is not \"{1}\", the only kind this version knows");
+            let d = Diagnostic::new(codes::UNKNOWN_SCHEMA, span, "{0} is not `{1}`, the only kind this version knows");
             diagnostics.push(d.args(&args).help("write compatible = \"{1}\";"));
             false
         }

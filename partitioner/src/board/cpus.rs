@@ -22,7 +22,7 @@ pub(super) fn read<'a>(tree: Tree<'a>, diagnostics: &mut Diagnostics<'_, 'a>) ->
     for node in nodes {
         // With two address cells the first is MPIDR[39:32], the second MPIDR[23:0] (Linux arm/cpus.yaml).
         let Some(reg) = cells::reg(node).next() else {
-            let d = Diagnostic::new(codes::MISSING, node.span(), "{0} has no \"reg\": its affinity is not known");
+            let d = Diagnostic::new(codes::MISSING, node.span(), "{0} has no `reg`: its affinity is not known");
             diagnostics.push(d.args(&[Arg::Node(node)]).help("give its MPIDR affinity: reg = <0>;"));
             continue;
         };
@@ -39,7 +39,7 @@ pub(super) fn read<'a>(tree: Tree<'a>, diagnostics: &mut Diagnostics<'_, 'a>) ->
             let d = Diagnostic::new(codes::BAD_AFFINITY, reg.span, "{0} and {1} have the same affinity {2}");
             let d = d.args(&[Arg::Node(node), Arg::Node(twin.node), Arg::Hex(mpidr.0)]);
             diagnostics
-                .push(d.also(twin.node.span(), "{1} is here").help("give each CPU its own MPIDR affinity in \"reg\""));
+                .push(d.also(twin.node.span(), "{1} is here").help("give each CPU its own MPIDR affinity in `reg`"));
         }
         push(&mut cpus, BoardCpu { node, mpidr }, node, "CPUs", diagnostics);
     }

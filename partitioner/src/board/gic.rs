@@ -31,7 +31,7 @@ pub(super) fn read<'a>(
     };
     for needed in ["interrupt-controller", "#interrupt-cells"] {
         if node.property(needed).is_none() {
-            let message = "the interrupt controller {0} has no \"{1}\"";
+            let message = "the interrupt controller {0} has no `{1}`";
             let d = Diagnostic::new(codes::NOT_A_CONTROLLER, node.span(), message);
             let help = "a GICv3 node has interrupt-controller; and #interrupt-cells = <3>;";
             diagnostics.push(d.args(&[Arg::Node(node), Arg::Text(needed)]).help(help));
@@ -41,7 +41,7 @@ pub(super) fn read<'a>(
     let mut frames = address::memory(node);
     let (Some((gicd, _)), Some((gicr, gicr_reg))) = (frames.next(), frames.next()) else {
         let span = node.property("reg").map_or(node.span(), |p| p.value_span());
-        let message = "{0} needs two \"reg\" entries: distributor and redistributors";
+        let message = "{0} needs two `reg` entries: distributor and redistributors";
         diagnostics.push(Diagnostic::new(codes::REDISTRIBUTORS, span, message).args(&[Arg::Node(node)]));
         return None;
     };

@@ -34,7 +34,7 @@ pub(super) fn psci<'a>(
         Some("smc") => Some(Conduit::Smc),
         other => {
             let span = method.map_or(node.span(), Property::value_span);
-            let message = "{0} says method \"{1}\": started at EL2 the hypervisor has nobody to call that way";
+            let message = "{0} says method `{1}`: started at EL2 the hypervisor has nobody to call that way";
             let d = Diagnostic::new(codes::NO_PSCI, span, message);
             diagnostics.push(d.args(&[Arg::Node(node), Arg::Text(other.unwrap_or(""))]).help(help));
             (other == Some("hvc")).then_some(Conduit::Hvc)

@@ -24,8 +24,7 @@ pub(super) fn read<'a>(
         if console.node == log.node {
             let message = "the log is given {0}, which already is the shared console";
             let d = Diagnostic::new(codes::LOG_ON_CONSOLE, *span, message).args(&[Arg::Node(console.node)]);
-            diagnostics
-                .push(d.help("leave \"log\" out: without it the log travels on the console, in lines of its own"));
+            diagnostics.push(d.help("leave `log` out: without it the log travels on the console, in lines of its own"));
             return (Some(*console), None);
         }
     }
@@ -77,7 +76,7 @@ fn log<'a>(tree: Tree<'a>, arch: &'static dyn Arch, diagnostics: &mut Diagnostic
     if found.is_none() {
         let message = "the log is given {0}, which is no enabled UART the hypervisor has a driver for";
         let d = Diagnostic::new(codes::NO_CONSOLE, cell.span, message).args(&[Arg::Node(node)]);
-        diagnostics.push(d.help("name an \"arm,pl011\", or leave \"log\" out"));
+        diagnostics.push(d.help("name an \"arm,pl011\", or leave `log` out"));
     }
     found.map(|uart| (uart, cell.span))
 }

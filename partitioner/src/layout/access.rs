@@ -98,18 +98,19 @@ fn taken<'a>(
     let root = other.node.ancestors().take_while(same).last().unwrap_or(other.node);
     let mut domains = node.parent().into_iter().flat_map(Node::children).filter(|n| n.is_enabled());
     let owner_node = domains.nth(other.domain).unwrap_or(node);
-    let args = [Arg::Node(node), Arg::Node(device), Arg::Node(owner_node), Arg::Node(root), Arg::Node(at)];
+    let args =
+        [Arg::Text(node.name()), Arg::Node(device), Arg::Text(owner_node.name()), Arg::Node(root), Arg::Node(at)];
     let d = if other.domain == domain {
-        Diagnostic::new(codes::DEVICE_TWICE, cell.span, "{0} is given {4} twice")
+        Diagnostic::new(codes::DEVICE_TWICE, cell.span, "domain `{0}` is given {4} twice")
             .help("name it once; a bus comes with its devices")
     } else if root == device {
-        let message = "{0} and {2} both ask for {1}: a device has one owner";
+        let message = "domains `{0}` and `{2}` both ask for {1}: a device has one owner";
         Diagnostic::new(codes::DEVICE_TWICE, cell.span, message).help("take it out of one of the two")
     } else {
         let message = if at == device {
-            "{0} asks for {1}, but its bus {3} and all below it belong to {2}"
+            "domain `{0}` asks for {1}, but its bus {3} and all below it belong to domain `{2}`"
         } else {
-            "{0} asks for the bus {1}, but {4} below it belongs to {2}"
+            "domain `{0}` asks for the bus {1}, but {4} below it belongs to domain `{2}`"
         };
         Diagnostic::new(codes::BUS_SPLIT, cell.span, message)
             .help("grant the bus's devices one by one instead of the bus")
@@ -119,19 +120,19 @@ fn taken<'a>(
 
 /// Why `device` cannot be granted to anybody, where it cannot.
 fn refuse<'a>(board: &Board<'a>, domain: Node<'a>, device: Node<'a>, cell: &Cell) -> Option<Diagnostic<'a>> {
-    let args = [Arg::Node(domain), Arg::Node(device)];
+    let args = [Arg::Text(domain.name()), Arg::Node(device)];
     let error =
         |code, message| Diagnostic::new(code, cell.span, message).args(&args).also(device.span(), "{1} is here");
     let top = core::iter::once(device).chain(device.ancestors()).take_while(|n| n.parent().is_some()).last();
     let special = ["aliases", "chosen", "cpus", "domains", "reserved-memory"];
     if top.is_none_or(|top| special.contains(&top.name()) || is_memory(top)) || is_cpu(device) {
         return Some(
-            error(codes::NOT_A_DEVICE, "{0} asks for {1}, which is no device")
+            error(codes::NOT_A_DEVICE, "domain `{0}` asks for {1}, which is no device")
                 .help("name a device or a bus of the board"),
         );
     }
     if let Some(uart) = [board.console, board.log].into_iter().flatten().find(|uart| uart.node == device) {
-        let message = "{0} asks for {1}, which is the hypervisor's own UART";
+        let message = "domain `{0}` asks for {1}, which is the hypervisor's own UART";
         let d = error(codes::UART_TWICE, message);
         let own_console = board.console.is_some_and(|console| console.node == uart.node);
         return Some(d.help(if own_console {
@@ -141,18 +142,20 @@ fn refuse<'a>(board: &Board<'a>, domain: Node<'a>, device: Node<'a>, cell: &Cell
         }));
     }
     if devices::is_iommu(device) {
-        let d = error(codes::IOMMU_GRANTED, "{0} asks for {1}, an IOMMU: it decides what every device may reach");
+        let d =
+            error(codes::IOMMU_GRANTED, "domain `{0}` asks for {1}, an IOMMU: it decides what every device may reach");
         return Some(d.help("leave it out; the hypervisor drives it"));
     }
     let mut path = core::iter::once(device).chain(device.ancestors());
     if let Some((_, what)) = path.find_map(|n| Some((n, devices::forbidden(n).filter(|_| !is_pci(n) || n == device)?)))
     {
-        let message = "{0} asks for {1}, which is part of {2}: no domain may have it";
+        let message = "domain `{0}` asks for {1}, which is part of {2}: no domain may have it";
         let d = error(codes::FORBIDDEN_DEVICE, message).args(&[args[0], args[1], Arg::Text(what)]);
         return Some(d.help("leave it out; domains get what they need of it by emulation"));
     }
     if device.parent().is_some_and(is_pci) {
-        let d = error(codes::NOT_SUPPORTED_YET, "{0} asks for {1}: granting a PCI function is not supported yet");
+        let d =
+            error(codes::NOT_SUPPORTED_YET, "domain `{0}` asks for {1}: granting a PCI function is not supported yet");
         return Some(d.help("leave it out; it stays unassigned"));
     }
     let reserved = |n: Node<'a>| n.property("status").and_then(Property::string).is_some_and(|s| s == "reserved");
@@ -160,13 +163,13 @@ fn refuse<'a>(board: &Board<'a>, domain: Node<'a>, device: Node<'a>, cell: &Cell
         |n: Node<'a>| n.property("secure-status").and_then(Property::string) == Some("okay") && !n.is_enabled();
     let mut path = core::iter::once(device).chain(device.ancestors());
     if let Some(owner) = path.find(|n| reserved(*n) || secure(*n)) {
-        let d = error(codes::FIRMWARE_DEVICE, "{0} asks for {1}, which belongs to firmware");
+        let d = error(codes::FIRMWARE_DEVICE, "domain `{0}` asks for {1}, which belongs to firmware");
         let place = owner.property("status").map_or(owner.span(), Property::span);
         return Some(d.also(place, "the board says so here").help("leave it out; only firmware may use it"));
     }
     let mut path = core::iter::once(device).chain(device.ancestors());
     if let Some(off) = path.find(|n| !n.is_enabled()) {
-        let d = error(codes::DEVICE_DISABLED, "{0} asks for {1}, which is disabled");
+        let d = error(codes::DEVICE_DISABLED, "domain `{0}` asks for {1}, which is disabled");
         let place = off.property("status").map_or(off.span(), Property::span);
         let d = d.also(place, "the board disables it here");
         return Some(
@@ -205,9 +208,9 @@ pub(super) fn describe<'a>(
         if last && core::mem::replace(&mut empty, true) {
             let mut cells = references(domain.node.property("access"));
             let node = cells.find(|(cell, _)| cell.span == grant.span).map_or(grant.node, |(_, node)| node);
-            let message = "{0} asks for {1}, which has neither registers nor interrupts";
+            let message = "domain `{0}` asks for {1}, which has neither registers nor interrupts";
             let d = Diagnostic::new(codes::NOT_A_DEVICE, grant.span, message);
-            let d = d.args(&[Arg::Node(domain.node), Arg::Node(node)]).also(node.span(), "{1} is here");
+            let d = d.args(&[Arg::Text(domain.name), Arg::Node(node)]).also(node.span(), "{1} is here");
             diagnostics.push(d.help("name a device or a bus of the board"));
         }
     }
@@ -243,7 +246,7 @@ fn registers<'a>(
     lists: &mut Lists<'_, 'a>,
     diagnostics: &mut Diagnostics<'_, 'a>,
 ) -> Result<(), Full> {
-    let args = [Arg::Node(domain.node), Arg::Node(node)];
+    let args = [Arg::Text(domain.name), Arg::Node(node)];
     for reg in cells::reg(node) {
         match address::locate(node, &reg) {
             Ok(Located::Memory(pa)) if !pa.is_empty() => {
@@ -259,14 +262,14 @@ fn registers<'a>(
                 ports::device(board, domain, grant, node, &reg, first, count, &mut lists.ports, diagnostics)?;
             }
             Err(Lost::Beyond) => {
-                let message = "{1} of {0} ends beyond {2}-bit physical addresses";
+                let message = "{1} of domain `{0}` ends beyond {2}-bit physical addresses";
                 let d = Diagnostic::new(codes::BEYOND_ADDRESSES, reg.span, message);
                 diagnostics.push(d.args(&[args[0], args[1], Arg::Number(address::PA_BITS.into())]));
             }
             // The registers of a device on an I2C bus are reached through the bus's controller, granted with it.
             Err(Lost::At(bus)) if bus == grant.node || bus.ancestors().any(|n| n == grant.node) => {}
             Err(Lost::At(bus)) if bus.property("reg").is_some() && bus.property("ranges").is_none() => {
-                let message = "{0} asks for {1}, which is reached through {2} only";
+                let message = "domain `{0}` asks for {1}, which is reached through {2} only";
                 let d = Diagnostic::new(codes::BUS_SPLIT, grant.span, message);
                 let d = d.args(&[args[0], args[1], Arg::Node(bus)]).also(bus.span(), "{2} is here");
                 diagnostics.push(d.help("grant {2}: a bus comes with its devices"));
@@ -279,7 +282,7 @@ fn registers<'a>(
                     .args(&[args[0], args[1], Arg::Node(bus)])
                     .also(reg.span, "this is not passed on")
                     .also(place, "by {2}");
-                diagnostics.push(d.help("add the address to \"ranges\" of {2} (empty: same addresses on both sides)"));
+                diagnostics.push(d.help("add the address to `ranges` of {2} (empty: same addresses on both sides)"));
             }
         }
     }
@@ -298,7 +301,7 @@ fn in_ram<'a>(
     let Some(bank) = board.ram.iter().find(|bank| bank.value.overlaps(&pa)) else { return false };
     let message = "the registers of {1}, {2}, lie in RAM";
     let d = Diagnostic::new(codes::REGISTERS_IN_RAM, grant.span, message);
-    let args = [Arg::Node(domain.node), Arg::Node(node), Arg::Range(pa.base.0, pa.size)];
+    let args = [Arg::Text(domain.name), Arg::Node(node), Arg::Range(pa.base.0, pa.size)];
     let d = d.args(&args).also(bank.span, "this bank").also(node.span(), "{1} is here");
     diagnostics.push(d.help("give memory to a domain by a memory@… node"));
     true
@@ -315,9 +318,9 @@ fn is_forbidden<'a>(
     diagnostics: &mut Diagnostics<'_, 'a>,
 ) -> bool {
     let Some(taken) = board.forbidden.iter().find(|taken| taken.region.overlaps(&pa)) else { return false };
-    let message = "{0} asks for {1}, whose registers {2} are those of {3}: no domain may have them";
+    let message = "domain `{0}` asks for {1}, whose registers {2} are those of {3}: no domain may have them";
     let d = Diagnostic::new(codes::FORBIDDEN_DEVICE, grant.span, message);
-    let args = [Arg::Node(domain.node), Arg::Node(node), Arg::Range(pa.base.0, pa.size), Arg::Node(taken.node)];
+    let args = [Arg::Text(domain.name), Arg::Node(node), Arg::Range(pa.base.0, pa.size), Arg::Node(taken.node)];
     diagnostics.push(d.args(&args).also(span, "these registers").also(taken.span, "{3} is here").help("leave it out"));
     true
 }
@@ -341,13 +344,13 @@ fn moved<'a>(domain: &Domain<'a>, lists: &mut Lists<'_, 'a>, diagnostics: &mut D
         };
         let earlier = cells::groups(property, width + 1).take(position).filter(same).count();
         let span = cells::span_of(&entry);
-        let args = [Arg::Node(domain.node), Arg::Node(device), Arg::Number(earlier as u64 + 1)];
+        let args = [Arg::Text(domain.name), Arg::Node(device), Arg::Number(earlier as u64 + 1)];
         let mut grants = domain.devices.clone().map(|i| &lists.devices[i]);
         let region = grants.find(|grant| grant.node == device).and_then(|grant| grant.regions.clone().nth(earlier));
         let Some(region) = region else {
-            let message = "\"reg-ipa\" of {0} moves register range {2} of {1}, which the domain does not have";
+            let message = "`reg-ipa` of domain `{0}` moves register range {2} of {1}, which the domain does not have";
             let d = Diagnostic::new(codes::REG_IPA, span, message).args(&args);
-            diagnostics.push(d.help("name devices of \"access\", as often as they have \"reg\" entries"));
+            diagnostics.push(d.help("name devices of `access`, as often as they have `reg` entries"));
             continue;
         };
         let ipa = cells::number(&entry[1..]);

@@ -30,10 +30,10 @@ pub(super) fn check<'a>(
     lists: &Lists<'_, 'a>,
     diagnostics: &mut Diagnostics<'_, 'a>,
 ) -> bool {
-    let args = [Arg::Node(domain.node), Arg::Node(node)];
+    let args = [Arg::Text(domain.name), Arg::Node(node)];
     // What is asked for by itself has been refused already; this came with its bus.
     if let Some(what) = devices::forbidden(node) {
-        let message = "{0} asks for a bus with {1} on it, which is part of {2}: no domain may have it";
+        let message = "domain `{0}` asks for a bus with {1} on it, which is part of {2}: no domain may have it";
         let d = Diagnostic::new(codes::FORBIDDEN_DEVICE, grant.span, message).also(node.span(), "{1} is here");
         diagnostics.push(d.args(&[args[0], args[1], Arg::Text(what)]).help("grant the bus's devices one by one"));
         return false;
@@ -43,12 +43,12 @@ pub(super) fn check<'a>(
     if let Some(why) = devices::authority(node) {
         let args = [args[0], args[1], Arg::Text(why)];
         if devices::is_boot_medium(node) {
-            let message = "{0} asks for {1}, which the board boots from: who writes it owns the board";
+            let message = "domain `{0}` asks for {1}, which the board boots from: who writes it owns the board";
             let d = Diagnostic::new(codes::BOOT_MEDIUM, grant.span, message).args(&args);
             diagnostics.push(d.also(node.span(), "{1} is here").help("use another flash bank, or a RAM disk"));
             return false;
         } else if !granted {
-            let message = "{0} asks for {1}, which has power over the whole board: {2}";
+            let message = "domain `{0}` asks for {1}, which has power over the whole board: {2}";
             let d = Diagnostic::new(codes::BOARD_AUTHORITY, grant.span, message).args(&args);
             let d = d.also(node.span(), "{1} is here");
             diagnostics.push(d.help("if this domain is to have that power, say so: board-authority = <&…>;"));
@@ -57,7 +57,8 @@ pub(super) fn check<'a>(
     // A node on a bus of its own (I2C, SPI) masters nothing; one with registers the CPU reaches may.
     let mapped = cells::reg(node).any(|reg| crate::address::locate(node, &reg).is_ok());
     if mapped && !devices::is_harmless(node) && devices::authority(node).is_none() {
-        let message = "{0} asks for {1}, which may read and write memory by itself, and no IOMMU holds it back";
+        let message =
+            "domain `{0}` asks for {1}, which may read and write memory by itself, and no IOMMU holds it back";
         let d = Diagnostic::new(codes::NO_IOMMU, grant.span, message).args(&args);
         let place = node.property("compatible").map_or(node.span(), Property::value_span);
         let d = d.also(place, "this is not on the list of devices known to have no DMA");
@@ -91,11 +92,11 @@ fn suppliers<'a>(
             if fixed || owner == Some(grant.domain) {
                 continue;
             }
-            let message = "{0} asks for {1}, whose \"{2}\" come from {3}, which it does not have";
+            let message = "domain `{0}` asks for {1}, whose `{2}` come from {3}, which it does not have";
             let d = Diagnostic::new(codes::SUPPLIER, grant.span, message).also(cell.span, "needed here");
-            let args = [Arg::Node(domain.node), Arg::Node(node), Arg::Text(name), Arg::Node(supplier)];
+            let args = [Arg::Text(domain.name), Arg::Node(node), Arg::Text(name), Arg::Node(supplier)];
             diagnostics.push(d.args(&args).help(
-                "grant {3} too, or describe what firmware has set up as fixed (\"fixed-clock\", \"regulator-fixed\")",
+                "grant {3} too, or describe what firmware has set up as fixed (`fixed-clock`, `regulator-fixed`)",
             ));
         }
     }
@@ -111,13 +112,13 @@ pub(super) fn needless<'a>(domain: Node<'a>, diagnostics: &mut Diagnostics<'_, '
     for (cell, node) in references(domain.property("board-authority")) {
         let asked = references(domain.property("access")).any(|(_, n)| n == node || node.ancestors().any(|a| a == n));
         let message = match (asked, devices::authority(node)) {
-            (false, _) => "\"board-authority\" of {0} names {1}, which is not in its \"access\"",
+            (false, _) => "`board-authority` of domain `{0}` names {1}, which is not in its `access`",
             (true, None) if node.children().all(|child| devices::authority(child).is_none()) => {
-                "\"board-authority\" of {0} names {1}, which has no power over the board"
+                "`board-authority` of domain `{0}` names {1}, which has no power over the board"
             }
             (true, _) => continue,
         };
         let d = Diagnostic::new(codes::NEEDLESS_AUTHORITY, cell.span, message);
-        diagnostics.push(d.args(&[Arg::Node(domain), Arg::Node(node)]).help("take it out"));
+        diagnostics.push(d.args(&[Arg::Text(domain.name()), Arg::Node(node)]).help("take it out"));
     }
 }

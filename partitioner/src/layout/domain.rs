@@ -20,8 +20,8 @@ pub(super) fn read<'a>(board: &Board<'a>, node: Node<'a>, diagnostics: &mut Diag
     name(node, diagnostics);
     for needed in ["cpus", "kernel"] {
         if node.property(needed).is_none() {
-            let d = Diagnostic::new(codes::MISSING, node.span(), "{0} has no \"{1}\"");
-            let d = d.args(&[Arg::Node(node), Arg::Text(needed)]);
+            let d = Diagnostic::new(codes::MISSING, node.span(), "domain `{0}` has no `{1}`");
+            let d = d.args(&[Arg::Text(node.name()), Arg::Text(needed)]);
             diagnostics.push(d.help("every domain needs cpus = <&…>; kernel = \"…\"; and a memory@… node"));
         }
     }
@@ -57,13 +57,12 @@ fn name<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) {
     let name = node.name();
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if name.len() > MAX_NAME || !name.starts_with(|c: char| c.is_ascii_alphabetic()) || !name.chars().all(plain) {
-        let message = "\"{0}\" cannot be the name of a domain";
+        let message = "`{0}` cannot be the name of a domain";
         let d = Diagnostic::new(codes::BAD_NAME, node.span(), message)
             .args(&[Arg::Text(name), Arg::Number(MAX_NAME as u64)]);
         diagnostics.push(d.help("a letter, then letters, digits, '-' or '_', at most {1} in all, no unit address"));
     } else if RESERVED.contains(&name) {
-        let d =
-            Diagnostic::new(codes::RESERVED_NAME, node.span(), "\"{0}\" is the hypervisor's own name on the console");
+        let d = Diagnostic::new(codes::RESERVED_NAME, node.span(), "`{0}` is the hypervisor's own name on the console");
         diagnostics.push(d.args(&[Arg::Text(name)]).help("call the domain something else"));
     }
 }
@@ -74,27 +73,28 @@ fn cpus<'a>(board: &Board<'a>, node: Node<'a>, diagnostics: &mut Diagnostics<'_,
     let Some(property) = node.property("cpus") else { return list };
     let mut cells = property.cells().into_iter().flatten().peekable();
     if property.is_empty() || property.cells().is_some() && cells.peek().is_none() {
-        let d = Diagnostic::new(codes::CPU_COUNT, property.span(), "{0} has no CPU").args(&[Arg::Node(node)]);
+        let d = Diagnostic::new(codes::CPU_COUNT, property.span(), "domain `{0}` has no CPU")
+            .args(&[Arg::Text(node.name())]);
         diagnostics.push(d.help("name at least one: cpus = <&cpu0>;"));
     }
     for cell in cells {
         let Some(found) = target(board.tree, &cell) else { continue };
-        let args = [Arg::Node(node), Arg::Node(found)];
+        let args = [Arg::Text(node.name()), Arg::Node(found)];
         let index = board.cpus.iter().position(|cpu| cpu.node == found);
         let Some(index) = index.filter(|_| is_cpu(found)) else {
-            let d = Diagnostic::new(codes::NOT_A_CPU, cell.span, "\"cpus\" of {0} names {1}, which is no CPU");
+            let d = Diagnostic::new(codes::NOT_A_CPU, cell.span, "`cpus` of domain `{0}` names {1}, which is no CPU");
             diagnostics.push(d.args(&args).also(found.span(), "{1} is here").help("name nodes /cpus/cpu@…"));
             continue;
         };
         if !cells::is_live(found) {
-            let d = Diagnostic::new(codes::NOT_A_CPU, cell.span, "\"cpus\" of {0} names {1}, which is disabled");
+            let d = Diagnostic::new(codes::NOT_A_CPU, cell.span, "`cpus` of domain `{0}` names {1}, which is disabled");
             diagnostics.push(d.args(&args).also(found.span(), "{1} is here").help("name another CPU"));
         }
         startable(board, found, cell.span, diagnostics);
         if list.push(At { value: index, span: cell.span }).is_err() {
-            let message = "{0} has more CPUs than the {1} one SGI can reach";
+            let message = "domain `{0}` has more CPUs than the {1} one SGI can reach";
             let d = Diagnostic::new(codes::CPU_COUNT, cell.span, message);
-            let args = [Arg::Node(node), Arg::Number(MAX_VCPUS as u64)];
+            let args = [Arg::Text(node.name()), Arg::Number(MAX_VCPUS as u64)];
             diagnostics.push(d.args(&args).help("split it into two domains"));
             break;
         }
@@ -104,11 +104,16 @@ fn cpus<'a>(board: &Board<'a>, node: Node<'a>, diagnostics: &mut Diagnostics<'_,
         let (Some(first), Some(kind_of_other)) = (list.first(), kind(other)) else { break };
         if kind(first).is_some_and(|(name, _)| name != kind_of_other.0) {
             let message =
-                "{0} mixes {1} (\"{2}\") with {3} (\"{4}\"): an operating system cannot move work between them";
+                "domain `{0}` mixes {1} (`{2}`) with {3} (`{4}`): an operating system cannot move work between them";
             let nodes = [board.cpus[first.value].node, board.cpus[other.value].node];
             let names = [kind(first).map_or("", |k| k.0), kind_of_other.0];
-            let args =
-                [Arg::Node(node), Arg::Node(nodes[0]), Arg::Text(names[0]), Arg::Node(nodes[1]), Arg::Text(names[1])];
+            let args = [
+                Arg::Text(node.name()),
+                Arg::Node(nodes[0]),
+                Arg::Text(names[0]),
+                Arg::Node(nodes[1]),
+                Arg::Text(names[1]),
+            ];
             let d = Diagnostic::new(codes::MIXED_CPUS, other.span, message).args(&args);
             diagnostics.push(d.also(first.span, "{1} is named here").help("give each kind of CPU a domain of its own"));
             break;
@@ -125,7 +130,7 @@ fn startable<'a>(board: &Board<'a>, cpu: Node<'a>, span: Span, diagnostics: &mut
     let method = cpu.property("enable-method");
     let name = method.and_then(|method| method.strings().next()).map(|(name, _)| name);
     if name != Some("psci") {
-        let message = "{0} is started by \"{1}\", which the hypervisor cannot do";
+        let message = "{0} is started by `{1}`, which the hypervisor cannot do";
         let d = Diagnostic::new(codes::ENABLE_METHOD, span, message);
         let d = d.args(&[Arg::Node(cpu), Arg::Text(name.unwrap_or("nothing"))]);
         let place = method.map_or(cpu.span(), Property::value_span);
@@ -137,8 +142,9 @@ fn startable<'a>(board: &Board<'a>, cpu: Node<'a>, span: Span, diagnostics: &mut
 fn console<'a>(board: &Board<'a>, node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> Option<Span> {
     let property = node.property("console")?;
     if board.console.is_none() {
-        let message = "{0} asks for a console, but the board has no UART for it that the hypervisor has a driver for";
-        let d = Diagnostic::new(codes::NO_CONSOLE, property.span(), message).args(&[Arg::Node(node)]);
+        let message =
+            "domain `{0}` asks for a console, but the board has no UART for it that the hypervisor has a driver for";
+        let d = Diagnostic::new(codes::NO_CONSOLE, property.span(), message).args(&[Arg::Text(node.name())]);
         diagnostics.push(d.help("let stdout-path in /chosen of the board lead to an \"arm,pl011\""));
     }
     Some(property.span())
@@ -151,11 +157,11 @@ fn choices<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> bool {
             Some("direct") | None => {}
             Some("injected") => {
                 let span = delivery.value_span();
-                let d = Diagnostic::new(codes::NOT_SUPPORTED_YET, span, "\"{0}\" = \"injected\" is not supported yet");
+                let d = Diagnostic::new(codes::NOT_SUPPORTED_YET, span, "`{0}` = \"injected\" is not supported yet");
                 let d = d.args(&[Arg::Text("delivery")]);
                 diagnostics.push(d.help("leave it out: interrupts go straight to the domain"));
             }
-            Some(_) => words::wrong_type(delivery, "\"direct\" or \"injected\"", diagnostics),
+            Some(_) => words::wrong_type(delivery, "`direct` or `injected`", diagnostics),
         }
     }
     let scrub = node.property("scrub");
@@ -164,7 +170,7 @@ fn choices<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> bool {
         Some("restart") | None => false,
         Some(_) => {
             if let Some(scrub) = scrub {
-                words::wrong_type(scrub, "\"restart\" or \"boot\"", diagnostics);
+                words::wrong_type(scrub, "`restart` or `boot`", diagnostics);
             }
             false
         }
@@ -182,8 +188,12 @@ pub(super) fn check_cpus<'a>(board: &Board<'a>, domains: &[Domain<'a>], diagnost
                 continue;
             };
             let twice = owner == domain.node;
-            let message = if twice { "{0} names {1} twice" } else { "{0} and {2} both name {1}: a CPU has one owner" };
-            let args = [Arg::Node(domain.node), Arg::Node(board.cpus[cpu.value].node), Arg::Node(owner)];
+            let message = if twice {
+                "domain `{0}` names {1} twice"
+            } else {
+                "domains `{0}` and `{2}` both name {1}: a CPU has one owner"
+            };
+            let args = [Arg::Text(domain.name), Arg::Node(board.cpus[cpu.value].node), Arg::Text(owner.name())];
             let d = Diagnostic::new(codes::CPU_TWICE, cpu.span, message).args(&args);
             diagnostics.push(d.also(span, "first named here").help("take it out of one of the two"));
         }

@@ -29,12 +29,12 @@ pub(super) fn collect<'a>(
         let controller = specifier.controller;
         let root = arch::of_controller(controller).is_some();
         let owner = lists.owners.of(controller).map(|index| lists.devices[index].domain);
-        let args = [Arg::Node(domain.node), Arg::Node(node), Arg::Node(controller)];
+        let args = [Arg::Text(domain.name), Arg::Node(node), Arg::Node(controller)];
         if !root && owner == Some(grant.domain) {
             continue;
         }
         if !root {
-            let message = "{0} asks for {1}, whose interrupts go through {2}, which it does not have";
+            let message = "domain `{0}` asks for {1}, whose interrupts go through {2}, which it does not have";
             let d = Diagnostic::new(codes::FOREIGN_CONTROLLER, grant.span, message).args(&args);
             diagnostics.push(d.also(specifier.span, "this interrupt").help("grant {2} too"));
             continue;
@@ -52,8 +52,7 @@ pub(super) fn collect<'a>(
                 lists.interrupts.push(DeviceInterrupt { intid, edge, span: specifier.span })?;
             }
             Line::PerCpu(_) => {
-                let message =
-                    "{0} asks for {1}, which has a per-CPU interrupt: it comes with the CPU, not with a device";
+                let message = "domain `{0}` asks for {1}, which has a per-CPU interrupt: it comes with the CPU, not with a device";
                 let d = Diagnostic::new(codes::PER_CPU_INTERRUPT, grant.span, message).args(&args);
                 let d = d.also(specifier.span, "this interrupt");
                 diagnostics.push(d.help("leave it out; every vCPU has the virtual timer's interrupt anyway"));
@@ -85,9 +84,9 @@ pub(super) fn check_owners<'a>(
             let line = lists.interrupts[position];
             let number = Arg::Number(line.intid.0.into());
             if let Some(uart) = own.iter().flatten().find(|uart| uart.intid == Some(line.intid)) {
-                let message = "{1} of {0} shares interrupt {2} with {3}, the hypervisor's own UART";
+                let message = "{1} of domain `{0}` shares interrupt {2} with {3}, the hypervisor's own UART";
                 let d = Diagnostic::new(codes::HYPERVISOR_LINE, grant.span, message).also(line.span, "this interrupt");
-                let args = [Arg::Node(domain.node), Arg::Node(grant.node), number, Arg::Node(uart.node)];
+                let args = [Arg::Text(domain.name), Arg::Node(grant.node), number, Arg::Node(uart.node)];
                 diagnostics.push(d.args(&args).help("leave {1} out, or give the console another UART"));
             }
             let Some(slot) = first.get_mut(line.intid.0 as usize) else { continue };
@@ -96,11 +95,11 @@ pub(super) fn check_owners<'a>(
                 continue;
             };
             let (other, before) = (&lists.devices[other as usize], lists.interrupts[at as usize]);
-            let args = [Arg::Node(grant.node), Arg::Node(other.node), number, Arg::Node(domain.node)];
+            let args = [Arg::Node(grant.node), Arg::Node(other.node), number, Arg::Text(domain.name)];
             if other.domain != grant.domain {
-                let message = "{0} of {3} and {1} of {4} share interrupt {2}: a line has one owner";
+                let message = "{0} of domain `{3}` and {1} of domain `{4}` share interrupt {2}: a line has one owner";
                 let d = Diagnostic::new(codes::SHARED_LINE, grant.span, message);
-                let owner = domains.get(other.domain).map_or(Arg::None, |d| Arg::Node(d.node));
+                let owner = domains.get(other.domain).map_or(Arg::None, |d| Arg::Text(d.name));
                 let d = d.args(&[args[0], args[1], args[2], args[3], owner]);
                 let d =
                     d.also(line.span, "this interrupt").also(before.span, "and this").also(other.span, "granted here");

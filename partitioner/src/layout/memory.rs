@@ -21,7 +21,8 @@ pub(super) fn read<'a>(domain: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) 
         }
     }
     if !found {
-        let d = Diagnostic::new(codes::MISSING, domain.span(), "{0} has no memory").args(&[Arg::Node(domain)]);
+        let d = Diagnostic::new(codes::MISSING, domain.span(), "domain `{0}` has no memory")
+            .args(&[Arg::Text(domain.name())]);
         diagnostics
             .push(d.help("add memory@40000000 { device_type = \"memory\"; reg = <0x0 0x40000000 0x0 0x01000000>; };"));
     }
@@ -38,7 +39,7 @@ fn one<'a>(
     let device_type = node.property("device_type");
     match device_type.and_then(Property::string) {
         Some("memory") => {}
-        Some(_) => device_type.into_iter().for_each(|p| words::wrong_type(p, "\"memory\"", diagnostics)),
+        Some(_) => device_type.into_iter().for_each(|p| words::wrong_type(p, "`memory`", diagnostics)),
         None => missing(node, "device_type", diagnostics),
     }
     if node.property("reg").is_none() {
@@ -47,21 +48,21 @@ fn one<'a>(
     let pins = node.property("host-address");
     let direct = node.property("direct-map");
     if let (Some(pins), Some(direct)) = (pins, direct) {
-        let message = "{0} has both \"host-address\" and \"direct-map\": where is it to be?";
+        let message = "{0} has both `host-address` and `direct-map`: where is it to be?";
         let d = Diagnostic::new(codes::TWO_PLACEMENTS, pins.span(), message).args(&[Arg::Node(node)]);
         let d = d.also(direct.span(), "this places it at its own address");
-        diagnostics.push(d.help("keep one: direct-map; is host-address with the addresses of \"reg\""));
+        diagnostics.push(d.help("keep one: direct-map; is host-address with the addresses of `reg`"));
     }
     let entries = cells::reg(node).count();
     let width = address_cells(domain);
     let pinned = |n: usize| cells::groups(pins?, width).nth(n);
     let cells_given = pins.and_then(Property::cells).map_or(0, Iterator::count);
     if let Some(pins) = pins.filter(|p| p.cells().is_some() && cells_given != entries * width) {
-        let message = "\"host-address\" of {0} has {1} cells; {2} \"reg\" entries need {3}";
+        let message = "`host-address` of {0} has {1} cells; {2} `reg` entries need {3}";
         let d = Diagnostic::new(codes::HOST_ADDRESS_COUNT, pins.value_span(), message);
         let numbers = [cells_given, entries, entries * width].map(|n| Arg::Number(n as u64));
         let d = d.args(&[Arg::Node(node), numbers[0], numbers[1], numbers[2]]);
-        diagnostics.push(d.help("give one physical address per \"reg\" entry, in #address-cells cells each"));
+        diagnostics.push(d.help("give one physical address per `reg` entry, in #address-cells cells each"));
         return;
     }
     for (n, reg) in cells::reg(node).enumerate() {
@@ -82,14 +83,14 @@ fn one<'a>(
 }
 
 fn too_many<'a>(domain: Node<'a>, span: Span, diagnostics: &mut Diagnostics<'_, 'a>) {
-    let message = "{0} has more memory entries than the {1} a domain can have";
+    let message = "domain `{0}` has more memory entries than the {1} a domain can have";
     let d = Diagnostic::new(codes::TOO_MANY_BANKS, span, message);
-    let args = [Arg::Node(domain), Arg::Number(MAX_MEMORY as u64)];
+    let args = [Arg::Text(domain.name()), Arg::Number(MAX_MEMORY as u64)];
     diagnostics.push(d.args(&args).help("join neighbouring entries"));
 }
 
 fn missing<'a>(node: Node<'a>, what: &'static str, diagnostics: &mut Diagnostics<'_, 'a>) {
-    let d = Diagnostic::new(codes::MISSING, node.span(), "{0} has no \"{1}\"");
+    let d = Diagnostic::new(codes::MISSING, node.span(), "{0} has no `{1}`");
     let d = d.args(&[Arg::Node(node), Arg::Text(what)]);
     diagnostics.push(d.help("a memory node has device_type = \"memory\"; and reg = <address size>;"));
 }

@@ -90,10 +90,14 @@ fn report<'a>(
     let node = |entry: &Sorted| board.tree.node(NodeId(entry.node));
     let page = other.first.max(mine.first);
     let owner = owner(lists, other).and_then(|index| domains.get(index));
-    let owner_name = owner.map_or(Arg::Text("no domain"), |d| Arg::Node(d.node));
+    let owner_name = owner.map_or(Arg::None, |d| Arg::Text(d.name));
     let args =
-        [Arg::Node(domain.node), Arg::Node(node(mine)), Arg::Range(page, PAGE), Arg::Node(node(other)), owner_name];
-    let message = "{0} asks for {1}, but its page {2} also holds {3}, which belongs to {4}";
+        [Arg::Text(domain.name), Arg::Node(node(mine)), Arg::Range(page, PAGE), Arg::Node(node(other)), owner_name];
+    let message = if owner.is_some() {
+        "domain `{0}` asks for {1}, but its page {2} also holds {3}, which belongs to domain `{4}`"
+    } else {
+        "domain `{0}` asks for {1}, but its page {2} also holds {3}, which no domain has"
+    };
     let d = Diagnostic::new(codes::SHARED_PAGE, grant.span, message).args(&args);
     let d = d.also(node(mine).span(), "{1} is here").also(node(other).span(), "{3} is here");
     let d = match lists.devices.get(other.grant as usize) {
@@ -115,11 +119,10 @@ fn forbidden<'a>(
         for index in grant.regions.clone() {
             let pa = lists.regions[index].pa;
             let Some(taken) = board.forbidden.iter().find(|f| f.region.overlaps(&pa.widened(PAGE))) else { continue };
-            let message =
-                "{0} asks for {1}, but the page of its registers {2} also holds some of {3}, which no domain may have";
+            let message = "domain `{0}` asks for {1}, but the page of its registers {2} also holds some of {3}, which no domain may have";
             let d = Diagnostic::new(codes::PAGE_WITH_HYPERVISOR, grant.span, message);
             let range = Arg::Range(pa.base.0, pa.size);
-            let args = [Arg::Node(domain.node), Arg::Node(grant.node), range, Arg::Node(taken.node)];
+            let args = [Arg::Text(domain.name), Arg::Node(grant.node), range, Arg::Node(taken.node)];
             let d = d.args(&args).also(lists.regions[index].span, "these registers").also(taken.span, "{3} is here");
             diagnostics.push(d.help("leave it out"));
         }

@@ -21,13 +21,13 @@ pub(super) fn requested<'a>(
     diagnostics: &mut Diagnostics<'_, 'a>,
 ) -> Result<(), Full> {
     let supported = board.arch.io_ports_supported();
-    let args = [Arg::Node(node), Arg::Text(board.arch.name())];
+    let args = [Arg::Text(node.name()), Arg::Text(board.arch.name())];
     if let Some(bars) = node.property("io-bars") {
         let d = if supported {
-            Diagnostic::new(codes::NOT_SUPPORTED_YET, bars.span(), "\"io-bars\" of {0} is not supported yet")
+            Diagnostic::new(codes::NOT_SUPPORTED_YET, bars.span(), "`io-bars` of domain `{0}` is not supported yet")
                 .help("leave it out; it comes with PCI functions")
         } else {
-            let message = "{0} demands a PCI function's I/O BAR, but {1} has no I/O ports";
+            let message = "domain `{0}` demands a PCI function's I/O BAR, but {1} has no I/O ports";
             Diagnostic::new(codes::IO_BAR_WITHOUT_PORTS, bars.span(), message)
                 .help("leave it out: the I/O BAR stays unassigned, and drivers use the function's memory BARs")
         };
@@ -35,9 +35,9 @@ pub(super) fn requested<'a>(
     }
     let Some(list) = node.property("io-ports") else { return Ok(()) };
     if !supported {
-        let message = "{0} asks for I/O ports, but {1} has none";
+        let message = "domain `{0}` asks for I/O ports, but {1} has none";
         let d = Diagnostic::new(codes::PORTS_WITHOUT_PORTS, list.span(), message).args(&args);
-        let help = "describe the device by registers in memory and grant it by \"access\"; a PCI device is used through its memory BARs";
+        let help = "describe the device by registers in memory and grant it by `access`; a PCI device is used through its memory BARs";
         diagnostics.push(d.help(help));
         return Ok(());
     }
@@ -67,9 +67,9 @@ pub(super) fn device<'a>(
     if board.arch.io_ports_supported() {
         return add(grant.domain, domain.node, first, count, grant.span, reg.span, ports, diagnostics);
     }
-    let message = "{0} asks for {1}, whose registers are I/O ports {2}, but {3} has no I/O ports";
+    let message = "domain `{0}` asks for {1}, whose registers are I/O ports {2}, but {3} has no I/O ports";
     let d = Diagnostic::new(codes::NOT_ON_THIS_ARCHITECTURE, grant.span, message);
-    let args = [Arg::Node(domain.node), Arg::Node(node), Arg::Range(first, count), Arg::Text(board.arch.name())];
+    let args = [Arg::Text(domain.name), Arg::Node(node), Arg::Range(first, count), Arg::Text(board.arch.name())];
     let d = d.args(&args).also(reg.span, "these ports");
     diagnostics.push(d.help("if the board maps them into memory, describe the device there, by its address in memory"));
     Ok(())
@@ -88,9 +88,10 @@ fn add<'a>(
 ) -> Result<(), Full> {
     let last = first.checked_add(count).and_then(|end| end.checked_sub(1)).filter(|last| *last < PORTS && count > 0);
     let Some(last) = last else {
-        let message = "{0} asks for {2} I/O ports from {1}: ports go from 0x0 to 0xffff, and a range has at least one";
+        let message =
+            "domain `{0}` asks for {2} I/O ports from {1}: ports go from 0x0 to 0xffff, and a range has at least one";
         let d = Diagnostic::new(codes::PORT_RANGE, range, message);
-        let d = d.args(&[Arg::Node(node), Arg::Hex(first), Arg::Number(count)]);
+        let d = d.args(&[Arg::Text(node.name()), Arg::Hex(first), Arg::Number(count)]);
         diagnostics.push(d.help("write <first-port count>"));
         return Ok(());
     };
@@ -115,10 +116,10 @@ pub(super) fn check_owners<'a>(
             let (a, b) = (&ports[before.grant as usize], &ports[entry.grant as usize]);
             if a.domain != b.domain {
                 let (mine, other) = if a.domain < b.domain { (b, a) } else { (a, b) };
-                let name = |p: &PortGrant| domains.get(p.domain).map_or(Arg::None, |d| Arg::Node(d.node));
+                let name = |p: &PortGrant| domains.get(p.domain).map_or(Arg::None, |d| Arg::Text(d.name));
                 let first = mine.first.max(other.first);
                 let count = u64::from(mine.last.min(other.last) - first) + 1;
-                let message = "{0} and {1} both ask for I/O ports {2}: a port has one owner";
+                let message = "domains `{0}` and `{1}` both ask for I/O ports {2}: a port has one owner";
                 let d = Diagnostic::new(codes::PORT_TWICE, mine.span, message);
                 let d = d.args(&[name(mine), name(other), Arg::Range(first.into(), count)]);
                 diagnostics.push(d.also(other.span, "first asked for here").help("take them out of one of the two"));

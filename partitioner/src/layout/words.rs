@@ -84,7 +84,7 @@ pub(super) fn check<'a>(node: Node<'a>, words: &'static [(&'static str, Kind)], 
         match words.iter().chain(COMMON).find(|(word, _)| *word == name) {
             Some((_, kind)) => check_type(property, *kind, diagnostics),
             None if LATER.contains(&name) => {
-                let d = Diagnostic::new(codes::NOT_SUPPORTED_YET, property.span(), "\"{0}\" is not supported yet");
+                let d = Diagnostic::new(codes::NOT_SUPPORTED_YET, property.span(), "`{0}` is not supported yet");
                 let d = d.args(&[Arg::Text(name)]);
                 diagnostics.push(d.help("leave it out; this version would not do what it asks for"));
             }
@@ -101,17 +101,17 @@ pub(super) fn unknown<'a>(
     words: &'static [(&'static str, Kind)],
     diagnostics: &mut Diagnostics<'_, 'a>,
 ) {
-    let d = Diagnostic::new(codes::UNKNOWN_WORD, span, "\"{0}\" is no word of the layout language in {1}");
+    let d = Diagnostic::new(codes::UNKNOWN_WORD, span, "`{0}` is no word of the layout language in {1}");
     let near = words.iter().map(|(word, _)| *word).min_by_key(|word| distance(name, word));
     let near = near.filter(|word| distance(name, word) <= 2.max(name.len() / 3));
-    let help = if near.is_some() { "did you mean \"{2}\"?" } else { "docs/layout.md lists the words" };
+    let help = if near.is_some() { "did you mean `{2}`?" } else { "docs/layout.md lists the words" };
     let args = [Arg::Text(name), Arg::Node(node), near.map_or(Arg::None, Arg::Text)];
     diagnostics.push(d.args(&args).help(help));
 }
 
 /// Reports a value of the wrong type.
 pub(super) fn wrong_type<'a>(property: Property<'a>, expected: &'static str, diagnostics: &mut Diagnostics<'_, 'a>) {
-    let d = Diagnostic::new(codes::WRONG_TYPE, property.value_span(), "\"{0}\" of {1} must be {2}");
+    let d = Diagnostic::new(codes::WRONG_TYPE, property.value_span(), "`{0}` of {1} must be {2}");
     let args = [Arg::Text(property.name()), Arg::Node(property.node()), Arg::Text(expected)];
     diagnostics.push(d.args(&args).label("this is not {2}"));
 }

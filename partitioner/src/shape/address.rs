@@ -22,7 +22,7 @@ pub(super) fn reg<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) {
     for name in ["#address-cells", "#size-cells"].into_iter().filter(|name| bus.property(name).is_none()) {
         // One message per bus: its other children would only repeat it.
         if bus.children().find(|n| n.property("reg").is_some()) == Some(node) {
-            let message = "{0} has no \"{1}\", and {2} below it has a \"reg\": the default is rarely what is meant";
+            let message = "{0} has no `{1}`, and {2} below it has a `reg`: the default is rarely what is meant";
             let d = Diagnostic::new(codes::DEFAULT_CELLS, bus.span(), message);
             let d = d.args(&[Arg::Node(bus), Arg::Text(name), Arg::Node(node)]).also(property.span(), "read with it");
             diagnostics.push(d.help("say it: {1} = <…>; in {0}"));
@@ -32,7 +32,7 @@ pub(super) fn reg<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) {
     let total = property.cells().map(Iterator::count);
     let width = a.saturating_add(s);
     if total.is_none_or(|n| n == 0 || width == 0 || n % width != 0) {
-        let message = "\"reg\" of {0} is not whole entries of {1} address and {2} size cells";
+        let message = "`reg` of {0} is not whole entries of {1} address and {2} size cells";
         let d = Diagnostic::new(codes::REG_LENGTH, property.value_span(), message);
         let d = d.args(&[Arg::Node(node), Arg::Number(a as u64), Arg::Number(s as u64), Arg::Node(bus)]);
         diagnostics
@@ -42,7 +42,7 @@ pub(super) fn reg<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) {
     for entry in cells::reg(node).filter(|_| s > 0) {
         let base = entry.address.low;
         if entry.size == 0 && !is_pci(bus) {
-            let d = Diagnostic::new(codes::EMPTY_RANGE, entry.span, "\"reg\" of {0} has an entry of size 0");
+            let d = Diagnostic::new(codes::EMPTY_RANGE, entry.span, "`reg` of {0} has an entry of size 0");
             diagnostics.push(d.args(&[Arg::Node(node)]).help("give its size, or take the entry out"));
         }
         if base.checked_add(entry.size).is_none_or(|end| is_plain_bus(bus) && end > 1 << PA_BITS) {
@@ -65,11 +65,10 @@ pub(super) fn unit<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) {
     match node.unit_address() {
         None if has_reg && node.name() != "memory" && is_plain_bus(bus) => {
             diagnostics
-                .push(error("{0} has \"reg\", but no unit address", "put the address behind its name: name@address"));
+                .push(error("{0} has `reg`, but no unit address", "put the address behind its name: name@address"));
         }
         Some(_) if !has_reg && !has_ranges => {
-            diagnostics
-                .push(error("{0} has a unit address, but no \"reg\"", "add \"reg\", or take the unit address out"));
+            diagnostics.push(error("{0} has a unit address, but no `reg`", "add `reg`, or take the unit address out"));
         }
         // The unit address of a bus may be that of its first window instead.
         Some(unit) if is_plain_bus(bus) && !has_ranges => {
@@ -79,10 +78,9 @@ pub(super) fn unit<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) {
             let value = u64::from_str_radix(unit, 16).ok();
             // Other forms (chip select, comma) belong to buses with bindings of their own.
             if expected.is_some() && !unit.contains(',') && !(plain && lower && value == expected) {
-                let message = "the unit address of {0} is not its first \"reg\" address, {1}";
+                let message = "the unit address of {0} is not its first `reg` address, {1}";
                 let d = error(message, "write the address in lower-case hexadecimal, without 0x and leading zeros");
-                diagnostics
-                    .push(d.also(node.property("reg").map_or(node.span(), |p| p.value_span()), "\"reg\" is here"));
+                diagnostics.push(d.also(node.property("reg").map_or(node.span(), |p| p.value_span()), "`reg` is here"));
             }
         }
         _ => {}

@@ -22,7 +22,7 @@ pub(super) fn cells<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) {
             let d = Diagnostic::new(
                 codes::TOO_MANY_CELLS,
                 property.value_span(),
-                "\"{1}\" of {0} must be one cell, 0 to {2}",
+                "`{1}` of {0} must be one cell, 0 to {2}",
             );
             let d = d.args(&[Arg::Node(node), Arg::Text(name), Arg::Number(most)]);
             diagnostics.push(d.help("64 bits take two cells"));
@@ -41,7 +41,7 @@ pub(super) fn ranges<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) 
         };
         if property.is_empty() {
             if c != p || s != size_cells(parent) {
-                let message = "\"{1}\" of {0} is empty, but addresses have {2} cells below and {3} above it";
+                let message = "`{1}` of {0} is empty, but addresses have {2} cells below and {3} above it";
                 let d = Diagnostic::new(codes::RANGES_LENGTH, property.span(), message).args(&args(node));
                 diagnostics.push(d.help("write the entries out: <child parent size>"));
             }
@@ -49,7 +49,7 @@ pub(super) fn ranges<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) 
         }
         let width = c.saturating_add(p).saturating_add(s);
         if property.cells().is_none_or(|cells| width == 0 || cells.count() % width != 0) {
-            let message = "\"{1}\" of {0} is not whole entries of {2} child, {3} parent and {4} size cells";
+            let message = "`{1}` of {0} is not whole entries of {2} child, {3} parent and {4} size cells";
             let d = Diagnostic::new(codes::RANGES_LENGTH, property.value_span(), message).args(&args(node));
             diagnostics.push(d.help("write <child parent size>, each in as many cells"));
         }
@@ -63,7 +63,7 @@ pub(super) fn interrupt_map<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_
     if let Some(mask) = node.property("interrupt-map-mask") {
         let len = mask.cells().map(Iterator::count);
         if len != Some(key) {
-            let message = "\"interrupt-map-mask\" of {0} must have {1} cells: those of an address and of an interrupt";
+            let message = "`interrupt-map-mask` of {0} must have {1} cells: those of an address and of an interrupt";
             let d = Diagnostic::new(codes::BAD_INTERRUPT_MASK, mask.value_span(), message);
             diagnostics.push(d.args(&[Arg::Node(node), Arg::Number(key as u64)]).help("for PCI: <0x1800 0 0 7>"));
         }
@@ -74,7 +74,7 @@ pub(super) fn interrupt_map<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_
         d.help("a row is: child address, child interrupt, <&controller>, its address cells, its interrupt cells")
     };
     if map.cells().is_none() || key == 0 {
-        diagnostics.push(bad(map.span(), "{0} has an \"interrupt-map\", but no #address-cells and #interrupt-cells"));
+        diagnostics.push(bad(map.span(), "{0} has an `interrupt-map`, but no #address-cells and #interrupt-cells"));
         return;
     }
     loop {
@@ -83,22 +83,22 @@ pub(super) fn interrupt_map<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_
             return;
         }
         let Some(cell) = row.next().filter(|_| taken == key) else {
-            diagnostics.push(bad(map.value_span(), "the last row of \"interrupt-map\" of {0} is too short"));
+            diagnostics.push(bad(map.value_span(), "the last row of `interrupt-map` of {0} is too short"));
             return;
         };
         let Some(controller) = target(node.tree(), &cell) else {
             diagnostics
-                .push(bad(cell.span, "\"interrupt-map\" of {0} has no interrupt controller where one must be named"));
+                .push(bad(cell.span, "`interrupt-map` of {0} has no interrupt controller where one must be named"));
             return;
         };
         let width = count(controller, "#interrupt-cells", 0);
         if width == 0 {
-            diagnostics.push(bad(cell.span, "\"interrupt-map\" of {0} names a node that is no interrupt controller"));
+            diagnostics.push(bad(cell.span, "`interrupt-map` of {0} names a node that is no interrupt controller"));
             return;
         }
         let rest = count(controller, "#address-cells", 0).saturating_add(width);
         if row.by_ref().take(rest).count() != rest {
-            diagnostics.push(bad(map.value_span(), "the last row of \"interrupt-map\" of {0} is too short"));
+            diagnostics.push(bad(map.value_span(), "the last row of `interrupt-map` of {0} is too short"));
             return;
         }
     }
@@ -119,7 +119,7 @@ pub(super) fn hosts<'a>(tree: Tree<'a>, diagnostics: &mut Diagnostics<'_, 'a>) {
             let d = Diagnostic::new(
                 codes::PCI_BRIDGE,
                 node.span(),
-                "the PCI host bridge {0} has no \"ranges\": no window to its bus",
+                "the PCI host bridge {0} has no `ranges`: no window to its bus",
             );
             diagnostics.push(d.args(&[Arg::Node(node)]).help("describe its windows, or disable it"));
         }
@@ -143,7 +143,7 @@ fn buses<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) {
         let d = Diagnostic::new(
             codes::BUS_RANGE,
             range.value_span(),
-            "\"bus-range\" of {0} must be two cells: first and last bus",
+            "`bus-range` of {0} must be two cells: first and last bus",
         );
         diagnostics.push(d.args(&[Arg::Node(node)]).help("for all buses: <0 0xff>"));
         return;
@@ -153,7 +153,7 @@ fn buses<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) {
         let d = Diagnostic::new(
             codes::BUS_RANGE,
             range.value_span(),
-            "\"bus-range\" of {0} goes from {1} to {2}: buses are 0 to 255",
+            "`bus-range` of {0} goes from {1} to {2}: buses are 0 to 255",
         );
         diagnostics.push(d.args(&args).help("for all buses: <0 0xff>"));
         return;

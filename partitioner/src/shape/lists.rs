@@ -28,7 +28,7 @@ pub(super) fn check<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) {
             // 0 and all ones stand for "none here".
             let Some(provider) = target(node.tree(), &cell) else { continue };
             let Some(asked) = provider.property(width).and_then(Property::number) else {
-                let message = "\"{1}\" of {0} names {2}, which has no \"{3}\"";
+                let message = "`{1}` of {0} names {2}, which has no `{3}`";
                 let d = Diagnostic::new(codes::SHORT_LIST, cell.span, message);
                 let args = [Arg::Node(node), Arg::Text(name), Arg::Node(provider), Arg::Text(width)];
                 diagnostics
@@ -37,7 +37,7 @@ pub(super) fn check<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) {
             };
             let given = cells.by_ref().take(asked as usize).count() as u64;
             if given < asked {
-                let message = "\"{1}\" of {0} ends early: {2} takes {3} arguments, {4} follow";
+                let message = "`{1}` of {0} ends early: {2} takes {3} arguments, {4} follow";
                 let d = Diagnostic::new(codes::SHORT_LIST, cell.span, message);
                 let numbers = [Arg::Number(asked), Arg::Number(given)];
                 let args = [Arg::Node(node), Arg::Text(name), Arg::Node(provider), numbers[0], numbers[1]];

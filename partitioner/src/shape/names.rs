@@ -16,12 +16,12 @@ pub(super) fn aliases<'a>(tree: Tree<'a>, diagnostics: &mut Diagnostics<'_, 'a>)
             continue;
         }
         if !alias.name().bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
-            let d = Diagnostic::new(codes::ALIAS_TARGET, alias.span(), "\"{0}\" cannot be an alias");
+            let d = Diagnostic::new(codes::ALIAS_TARGET, alias.span(), "`{0}` cannot be an alias");
             diagnostics.push(d.args(&[Arg::Text(alias.name())]).help("lower-case letters, digits and '-' only"));
         }
         let missing = alias.string().is_some_and(|path| path.starts_with('/') && tree.by_path(path).is_none());
         if missing {
-            let message = "the alias \"{0}\" leads to \"{1}\", which does not exist";
+            let message = "the alias `{0}` leads to `{1}`, which does not exist";
             let d = Diagnostic::new(codes::ALIAS_TARGET, alias.value_span(), message);
             let d = d.args(&[Arg::Text(alias.name()), Arg::Text(alias.string().unwrap_or(""))]);
             diagnostics.push(d.help("write a reference instead of a path: {0} = &label;"));
@@ -29,7 +29,7 @@ pub(super) fn aliases<'a>(tree: Tree<'a>, diagnostics: &mut Diagnostics<'_, 'a>)
     }
     let Some(stdout) = tree.by_path("/chosen").and_then(|chosen| chosen.property("stdout-path")) else { return };
     if follow(stdout).is_none() {
-        let message = "stdout-path leads to \"{0}\", which is neither a node nor an alias";
+        let message = "stdout-path leads to `{0}`, which is neither a node nor an alias";
         let d = Diagnostic::new(codes::ALIAS_TARGET, stdout.value_span(), message);
         let d = d.args(&[Arg::Text(stdout.string().unwrap_or("something"))]);
         diagnostics.push(d.help("write stdout-path = \"serial0:115200n8\"; with an alias serial0, or = &label;"));
@@ -60,7 +60,7 @@ pub(super) fn count<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) {
         let d = Diagnostic::new(
             codes::NAMES_COUNT,
             property.value_span(),
-            "\"{1}\" of {0} has {2} names for {3} entries of \"{4}\"",
+            "`{1}` of {0} has {2} names for {3} entries of `{4}`",
         );
         let numbers = [Arg::Number(names as u64), Arg::Number(entries as u64)];
         let args = [Arg::Node(node), Arg::Text(name), numbers[0], numbers[1], Arg::Text(of)];
