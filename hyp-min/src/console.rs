@@ -11,7 +11,7 @@ use crate::lock::FlagLock;
 use crate::state::{self, state_of};
 use cofferdam_plan::{Domain, DomainFlags, Header, HeaderFlags, NO_INTID, Plan, UartKind};
 use core::fmt::Write;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use hyp_min::vdev::console::{Left, Mux, OUTPUT, Sources};
 use hyp_min::vdev::ring::Ring;
 use hyp_min::vdev::vuart::{Effect, Vuart};
@@ -26,6 +26,14 @@ static MUX: FlagLock<Mux> = FlagLock::new(Mux::new(1_000_000));
 /// The hypervisor's own lines; the lock makes their producer one.
 static OWN: Ring<OUTPUT> = Ring::new();
 static OWN_PRODUCER: FlagLock<()> = FlagLock::new(());
+/// Bytes that may come in within a fiftieth of a second: twice what 115,200 baud carry. More wait in the UART, so that
+/// nobody at the other end of the wire takes the CPU that serves it away from its guest (invariant I50).
+const PACE: u32 = 512;
+/// Start of the fiftieth of a second that is counted, bytes in it, and whether its limit has been reached. Written by the
+/// CPU that takes the UART's interrupt, but for the last.
+static WINDOW: AtomicU64 = AtomicU64::new(0);
+static COUNTED: AtomicU32 = AtomicU32::new(0);
+static PACED: AtomicBool = AtomicBool::new(false);
 /// Receive interrupts are stopped because the input ring is full.
 static STOPPED: AtomicBool = AtomicBool::new(false);
 
@@ -118,8 +126,13 @@ pub(crate) fn flush(plan: &'static Plan<'static>) {
         // Another CPU does it. It may belong to a guest that has silenced its FIQs: look again from here.
         None => soon(),
     };
+    look_again(again);
+}
+
+/// Has this CPU's EL2 timer come at counter value `at`.
+fn look_again(at: u64) {
     // CNTHP_CTL_EL2: enabled, not masked.
-    msr!("cnthp_cval_el2", again);
+    msr!("cnthp_cval_el2", at);
     msr!("cnthp_ctl_el2", 1);
 }
 
@@ -137,12 +150,17 @@ fn wake_writers(plan: &Plan<'_>) {
 /// This CPU's EL2 timer has come.
 pub(crate) fn timer(plan: &'static Plan<'static>) {
     msr!("cnthp_ctl_el2", 0);
+    if PACED.swap(false, Ordering::SeqCst)
+        && let Some(uart) = uart(plan)
+    {
+        uart.listen(true);
+    }
     flush(plan);
 }
 
 /// What the virtual UART wants done. Under its lock.
 #[inline]
-fn apply(cpu_or_plan: &Plan<'_>, domain: &Domain, effect: Effect) {
+fn apply(plan: &Plan<'_>, domain: &Domain, effect: Effect) {
     if let Some(byte) = effect.send {
         state_of(domain).output.push(byte);
     }
@@ -150,7 +168,7 @@ fn apply(cpu_or_plan: &Plan<'_>, domain: &Domain, effect: Effect) {
         state_of(domain).output.count_loss(1);
     }
     if let (Some(high), true) = (effect.line, domain.vuart_intid != NO_INTID && domain.vuart_intid.is_spi()) {
-        crate::dev::gicv3::Distributor::new(cpu_or_plan.header.gicd_va).set_line(domain.vuart_intid, high);
+        crate::dev::gicv3::Distributor::new(plan.header.gicd_va).set_line(domain.vuart_intid, high);
     }
 }
 
@@ -207,7 +225,18 @@ pub(crate) fn receive(plan: &'static Plan<'static>) {
         return;
     };
     let state = state_of(domain);
+    let now = now();
+    if now.wrapping_sub(WINDOW.load(Ordering::Relaxed)) > frequency() / 50 {
+        WINDOW.store(now, Ordering::Relaxed);
+        COUNTED.store(0, Ordering::Relaxed);
+    }
     for _ in 0..TAKE {
+        if COUNTED.load(Ordering::Relaxed) >= PACE {
+            uart.listen(false);
+            PACED.store(true, Ordering::SeqCst);
+            look_again(now.saturating_add(frequency() / 50));
+            break;
+        }
         if state.input.is_full() {
             uart.listen(false);
             STOPPED.store(true, Ordering::SeqCst);
@@ -215,9 +244,12 @@ pub(crate) fn receive(plan: &'static Plan<'static>) {
             break;
         }
         match uart.receive() {
-            Some(byte) => state.input.push(byte),
+            Some(byte) => {
+                state.input.push(byte);
+                COUNTED.store(COUNTED.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            }
             None => break,
-        };
+        }
     }
     state.vuart.ask(|vuart| refresh(plan, domain, vuart));
 }

@@ -12,8 +12,9 @@ use core::cell::{Cell, UnsafeCell};
 /// Longest frame in bytes.
 const FRAME: usize = 96;
 const PREFIX: &[u8; 7] = b"[hyp] ~";
-/// Records a CPU may write in a row, and how many ticks of a second's sixteenth give one back.
+/// Records a CPU may write in a row.
 const BURST: u32 = 8;
+/// Records it gets back per second.
 const REFILL_PER_SECOND: u64 = 4;
 /// Asks for room in the log's own UART before a byte is given up.
 const POLLS: u32 = 100_000;

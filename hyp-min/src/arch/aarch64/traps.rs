@@ -223,7 +223,8 @@ extern "C" fn trap_irq(cpu: &'static PerCpu) {
     park::fault(cpu, park::Reason::UnhandledClass);
 }
 
-/// A physical SError is charged to the domain of the CPU that takes it (invariant I04).
+/// A physical SError is charged to the domain of the CPU that takes it (invariant I04). EL2 keeps SErrors masked, so one
+/// that comes while it works is taken here too, at the next ERET.
 #[unsafe(no_mangle)]
 extern "C" fn trap_serror(cpu: &'static PerCpu) {
     park::fault(cpu, park::Reason::SystemError);
