@@ -275,6 +275,6 @@ const _: () = {
     assert!(offset_of!(Header, tcr_el2) == 56);
     assert!(offset_of!(Header, console_pa) == 64);
     assert!(offset_of!(Header, console_pa_again) == 72);
-    assert!(size_of::<Header>() % 16 == 0);
-    assert!(size_of::<Cpu>() % 8 == 0 && size_of::<Domain>() % 8 == 0);
+    assert!(size_of::<Header>().is_multiple_of(16));
+    assert!(size_of::<Cpu>().is_multiple_of(8) && size_of::<Domain>().is_multiple_of(8));
 };
