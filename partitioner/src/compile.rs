@@ -4,9 +4,9 @@
 //! through [`Images`]; the same input gives the same bytes.
 
 use crate::codes;
+use crate::emit::assemble::{EmitError, Input};
 use crate::emit::audit::Owners;
 use crate::emit::guest::Guest;
-use crate::emit::records::{EmitError, Input};
 use crate::lent::{Full, Lent, List};
 use crate::model::{Board, Layout};
 use crate::resolve::payload::Loader;

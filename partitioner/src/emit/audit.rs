@@ -1,8 +1,8 @@
 //! The audit section: board facts, grants, lines and payloads, each with the path of the node it comes from.
 
+use super::assemble::Input;
 use super::blob::Blob;
 use super::parts;
-use super::records::Input;
 use super::stage2::joined;
 use crate::lent::Full;
 use crate::model::DeviceGrant;

@@ -60,7 +60,7 @@ impl<'b> Fdt<'b> {
     }
 
     fn pad(&mut self) {
-        while self.at % 4 != 0 {
+        while !self.at.is_multiple_of(4) {
             self.bytes(&[0]);
         }
     }
@@ -156,7 +156,7 @@ impl<'b> Fdt<'b> {
             _ => self.full = Some(Lent::Blob),
         }
         self.at += strings_len;
-        while self.at % 16 != 0 {
+        while !self.at.is_multiple_of(16) {
             self.bytes(&[0]);
         }
         let total = self.at;

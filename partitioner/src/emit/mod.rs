@@ -2,8 +2,10 @@
 //!
 //! Nothing is decided here but where things lie inside the blob.
 
+pub(crate) mod assemble;
 pub(crate) mod audit;
 pub(crate) mod blob;
+pub(crate) mod copied;
 pub(crate) mod el2;
 pub(crate) mod fdt;
 pub(crate) mod guest;

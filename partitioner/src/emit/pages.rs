@@ -117,7 +117,7 @@ impl<'b> Pages<'b> {
         loop {
             let size = span(level);
             let found = self.entry(page, index);
-            let leaf = level == 3 || (level > 0 && (from | to) % size == 0 && left >= size);
+            let leaf = level == 3 || (level > 0 && (from | to).is_multiple_of(size) && left >= size);
             if leaf {
                 if found != 0 {
                     return Err(PagesError::Twice);

@@ -140,7 +140,7 @@ impl<'a> Loader<'_, 'a> {
     /// A payload of memory fixed elsewhere is copied by the boot stub, 16 bytes at a time.
     fn copied(&self, part: &Payload<'a>, out: &mut Diagnostics<'_, 'a>) {
         let memory = self.region(part.ipa, part.end()).filter(|memory| fixed(memory).is_some());
-        if let Some(memory) = memory.filter(|_| part.ipa % 16 != 0) {
+        if let Some(memory) = memory.filter(|_| !part.ipa.is_multiple_of(16)) {
             out.push(
                 Diagnostic::new(
                     codes::PAYLOAD_PLACE,
@@ -169,7 +169,7 @@ impl<'a> Loader<'_, 'a> {
         decided.entry = self.domain.entry.map_or(decided.entry, |entry| entry.value.0);
         let inside =
             mine.iter().any(|part| part.executable && decided.entry >= part.ipa && decided.entry - part.ipa < part.len);
-        if !inside || decided.entry % 4 != 0 {
+        if !inside || !decided.entry.is_multiple_of(4) {
             let args = [Arg::Text(self.domain.name), Arg::Text(path.value), Arg::Hex(decided.entry)];
             let mut diagnostic = Diagnostic::new(
                 codes::ENTRY,
@@ -242,7 +242,7 @@ impl<'a> Loader<'_, 'a> {
         let at = match self.domain.dtb_load {
             Some(load) => {
                 let at = load.value.0;
-                if at % 16 != 0 {
+                if !at.is_multiple_of(16) {
                     let args = [args[0], Arg::Hex(at)];
                     out.push(
                         Diagnostic::new(

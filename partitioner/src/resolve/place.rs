@@ -304,7 +304,7 @@ impl<'a> Placer<'_, '_, 'a, '_> {
                 continue;
             }
             let free = self.ranges.get(first_free..).unwrap_or(&[]);
-            let room = |range: &Range| range.end.checked_sub(congruent(range.base, ipa, unit)).unwrap_or(0);
+            let room = |range: &Range| range.end.saturating_sub(congruent(range.base, ipa, unit));
             let fits = free.iter().position(|range| room(range) >= size);
             let best = (0..free.len()).max_by_key(|index| (room(&free[*index]), usize::MAX - index));
             let partial = best.filter(|index| unit != GIB && room(&free[*index]) >= unit);
