@@ -41,6 +41,7 @@ pub fn read<'a>(tree: Tree<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> Board<
         psci: services::psci(tree, arch, diagnostics),
         timer: services::timer(tree, arch, diagnostics),
     };
+    cpus::check_reach(&board, diagnostics);
     services::forbidden(&mut board, diagnostics);
     board
 }

@@ -129,6 +129,8 @@ codes! {
     PCI_BRIDGE = error(601);
     /// `bus-range` that cannot be, or configuration space smaller than it.
     BUS_RANGE = error(602);
+    /// A PCI function whose `reg` does not name it.
+    PCI_FUNCTION = error(603);
     /// A PCI function's I/O BAR demanded where there are no I/O ports.
     IO_BAR_WITHOUT_PORTS = error(619);
     /// Two host bridges with one domain number.
@@ -221,6 +223,8 @@ codes! {
 
     /// Something this architecture does not have.
     NOT_ON_THIS_ARCHITECTURE = error(1401);
+    /// RAM or a device beyond what a CPU can address.
+    BEYOND_CPU = error(1405);
     /// Something that is planned and not there yet.
     NOT_SUPPORTED_YET = error(1410);
     /// A board whose architecture cannot be told.

@@ -30,6 +30,7 @@ fn node<'a>(at: Node<'a>, sort: &mut [Sorted], diagnostics: &mut Diagnostics<'_,
     buses::cells(at, diagnostics);
     buses::ranges(at, diagnostics);
     buses::interrupt_map(at, diagnostics);
+    buses::function(at, diagnostics);
     address::reg(at, diagnostics);
     address::unit(at, diagnostics);
     lists::check(at, diagnostics);

@@ -3,7 +3,7 @@
 use super::push;
 use crate::cells;
 use crate::codes;
-use crate::model::BoardCpu;
+use crate::model::{Board, BoardCpu};
 use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Node, Property, Tree};
 use cofferdam_plan::Mpidr;
 use cofferdam_plan::limits::MAX_CPUS;
@@ -48,4 +48,37 @@ pub(super) fn read<'a>(tree: Tree<'a>, diagnostics: &mut Diagnostics<'_, 'a>) ->
         diagnostics.push(d.help("describe each CPU by a node: cpu@0 { device_type = \"cpu\"; reg = <0>; };"));
     }
     cpus
+}
+
+/// Physical address bits of cores whose manual fixes them (ID_AA64MMFR0_EL1.PARange).
+const PA_BITS: &[(&str, u32)] = &[
+    ("arm,cortex-a35", 40),
+    ("arm,cortex-a53", 40),
+    ("arm,cortex-a55", 40),
+    ("arm,cortex-a57", 44),
+    ("arm,cortex-a72", 44),
+    ("arm,cortex-a73", 40),
+    ("arm,cortex-a75", 44),
+    ("arm,cortex-a76", 40),
+    ("arm,cortex-a78", 40),
+    ("arm,neoverse-n1", 48),
+    ("arm,neoverse-v1", 48),
+    ("arm,neoverse-n2", 48),
+];
+
+/// RAM must lie where every CPU can address it.
+pub(super) fn check_reach<'a>(board: &Board<'a>, diagnostics: &mut Diagnostics<'_, 'a>) {
+    let bits =
+        |cpu: &BoardCpu<'a>| PA_BITS.iter().find(|(name, _)| cpu.node.is_compatible(name)).map(|(_, bits)| *bits);
+    let Some((cpu, bits)) = board.cpus.iter().filter_map(|cpu| Some((cpu, bits(cpu)?))).min_by_key(|(_, bits)| *bits)
+    else {
+        return;
+    };
+    for bank in board.ram.iter().filter(|bank| bank.value.end().0 > 1 << bits) {
+        let message = "RAM {0} ends beyond the {1} address bits of {2}";
+        let d = Diagnostic::new(codes::BEYOND_CPU, bank.span, message);
+        let range = Arg::Range(bank.value.base.0, bank.value.size);
+        let d = d.args(&[range, Arg::Number(bits.into()), Arg::Node(cpu.node)]).also(cpu.node.span(), "{2} is here");
+        diagnostics.push(d.help("check the cells of `reg`, or the CPU's `compatible`"));
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::cells::{self, address_cells, count, is_live, is_pci, size_cells, target};
 use crate::codes;
-use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Node, Property, Tree};
+use cofferdam_dts::{Arg, Cell, Diagnostic, Diagnostics, Node, Property, Span, Tree};
 
 /// Most cells any binding uses for one address or size.
 const MOST_CELLS: u64 = 4;
@@ -68,6 +68,7 @@ pub(super) fn interrupt_map<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_
             diagnostics.push(d.args(&[Arg::Node(node), Arg::Number(key as u64)]).help("for PCI: <0x1800 0 0 7>"));
         }
     }
+    ambiguous(node, map, key, diagnostics);
     let mut row = map.cells().into_iter().flatten();
     let bad = |span, message| {
         let d = Diagnostic::new(codes::BAD_INTERRUPT_MAP, span, message).args(&[Arg::Node(node)]);
@@ -101,6 +102,54 @@ pub(super) fn interrupt_map<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_
             diagnostics.push(bad(map.value_span(), "the last row of `interrupt-map` of {0} is too short"));
             return;
         }
+    }
+}
+
+/// Rows of an `interrupt-map` that mean the same child once masked: only the first would ever be found.
+fn ambiguous<'a>(node: Node<'a>, map: Property<'a>, key: usize, diagnostics: &mut Diagnostics<'_, 'a>) {
+    let Some(mask) = node.property("interrupt-map-mask").and_then(Property::cells) else { return };
+    if mask.clone().count() != key {
+        return;
+    }
+    let mut seen: heapless::Vec<(heapless::Vec<u64, 8>, Span), 64> = heapless::Vec::new();
+    let mut row = map.cells().into_iter().flatten();
+    loop {
+        let first: heapless::Vec<Cell, 8> = row.by_ref().take(key.min(8)).collect();
+        let (Some(start), Some(controller)) = (first.first(), row.next().and_then(|c| target(node.tree(), &c))) else {
+            return;
+        };
+        let masked: heapless::Vec<u64, 8> = first.iter().zip(mask.clone()).map(|(c, m)| c.value & m.value).collect();
+        if let Some((_, span)) = seen.iter().find(|(other, _)| *other == masked) {
+            let message = "two rows of the `interrupt-map` of {0} are the same child behind its mask";
+            let d = Diagnostic::new(codes::BAD_INTERRUPT_MASK, start.span, message).args(&[Arg::Node(node)]);
+            diagnostics
+                .push(d.also(*span, "this row is found first").help("widen the mask, or take one of the two out"));
+            return;
+        }
+        // More rows than fit are not compared: the check is a service, nothing relies on it.
+        let _ = seen.push((masked, start.span));
+        let rest = count(controller, "#address-cells", 0).saturating_add(count(controller, "#interrupt-cells", 0));
+        row.by_ref().take(rest).for_each(drop);
+    }
+}
+
+/// PCI functions described below a bridge: the first `reg` entry is configuration space and names device and function.
+pub(super) fn function<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) {
+    if !node.parent().is_some_and(is_pci) {
+        return;
+    }
+    let (Some(unit), Some(reg)) = (node.unit_address(), cells::reg(node).next()) else { return };
+    let (device, function) = unit.split_once(',').unwrap_or((unit, "0"));
+    let number = |text: &str, most: u32| u32::from_str_radix(text, 16).ok().filter(|n| *n <= most);
+    let named = number(device, 31).zip(number(function, 7));
+    let described = (reg.address.space >> 11 & 31, reg.address.space >> 8 & 7);
+    // Space code and register number are zero, and so are address and size (IEEE 1275 PCI, 2.2.1.1 and 4.1.1).
+    let plain = reg.address.space & 0x0300_00FF == 0 && reg.address.low == 0 && reg.size == 0;
+    if !plain || named != Some(described) {
+        let message = "the first `reg` entry of {0} must be its place in configuration space, as its name says";
+        let d = Diagnostic::new(codes::PCI_FUNCTION, reg.span, message).args(&[Arg::Node(node)]);
+        let help = "for device d, function f: name@d,f with reg = <(d << 11 | f << 8) 0 0 0 0>";
+        diagnostics.push(d.also(node.span(), "{0} is here").help(help));
     }
 }
 
