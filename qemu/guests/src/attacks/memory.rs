@@ -3,6 +3,8 @@
 use super::address;
 use crate::probe::{fetch, load8, load16, load32, load64, store8, store32, store64};
 use crate::report::Report;
+use core::time::Duration;
+use unikernel::clock;
 use unikernel::platform::platform;
 
 /// Reads and writes one address in every way that has a syndrome.
@@ -81,7 +83,7 @@ pub(super) fn edge(report: &mut Report) {
 /// Devices: one of the victim's, nobody's, and those with power over the whole board.
 pub(super) fn foreign_device(report: &mut Report) {
     refused(report, "victim's RTC", 0x0901_0000);
-    refused(report, "its alarm register", 0x0901_0004);
+    refused(report, "its load register", 0x0901_0008);
     refused(report, "GPIO nobody has", 0x0903_0000);
     refused(report, "second UART", 0x0904_0000);
     refused(report, "fw_cfg DMA", 0x0902_0010);
@@ -94,12 +96,29 @@ pub(super) fn foreign_device(report: &mut Report) {
     refused(report, "PCI configuration space", 0x40_1000_0000);
 }
 
-/// The physical UART behind the virtual one.
+/// The physical UART. This domain's virtual one may lie at the very same address: then what it does there must stay its own.
+/// It turns the UART off, loops it back and spoils its rate for half a second, in which the victim goes on talking.
 pub(super) fn hypervisor_uart(report: &mut Report) {
-    refused(report, "data register", 0x0900_0000);
-    refused(report, "flag register", 0x0900_0018);
-    refused(report, "control register", 0x0900_0030);
-    refused(report, "identification", 0x0900_0FE0);
+    const UART: u64 = 0x0900_0000;
+    let own = platform().console.map(|device| device.region.base);
+    if own == Some(UART) {
+        for (offset, value) in [(0x30, 0), (0x24, 1), (0x28, 0x3F), (0x2C, 0), (0x38, 0x7FF), (0x48, 7), (0x30, 0x381)]
+        {
+            let _ = store32(UART + offset, value);
+        }
+        for byte in 0..64 {
+            let _ = store32(UART, byte);
+        }
+        clock::sleep(Duration::from_millis(500));
+        for (offset, value) in [(0x38, 0), (0x30, 0), (0x2C, 0), (0x2C, 0x70), (0x44, 0x7FF), (0x30, 0x301)] {
+            let _ = store32(UART + offset, value);
+        }
+        report.check("physical UART untouched", true, "");
+    } else {
+        refused(report, "physical UART untouched", UART);
+    }
+    refused(report, "page behind it", UART + 0x2000);
+    refused(report, "second UART", 0x0904_0000);
 }
 
 /// What of the interrupt controller is not this domain's: other redistributors, the ITS, the GICv2 and virtualization windows.
