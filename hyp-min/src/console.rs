@@ -210,10 +210,9 @@ fn resume(plan: &Plan<'_>, domain: &Domain) {
         && domain.flags & DomainFlags::INPUT != 0
         && !state_of(domain).input.is_full()
         && STOPPED.swap(false, Ordering::SeqCst)
+        && let Some(uart) = uart(plan)
     {
-        if let Some(uart) = uart(plan) {
-            uart.listen(true);
-        }
+        uart.listen(true);
     }
 }
 
