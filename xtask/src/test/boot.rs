@@ -27,7 +27,8 @@ pub(crate) fn run(tally: &mut Tally) -> Result<(), Trouble> {
 }
 
 fn boot(layout: &Path, format: &str, like: Option<&Actual>) -> Result<Actual, String> {
-    let expected = Expected { timeout: 60, ..Expected::default() };
+    // Whoever listens for it ends; the others do not mind.
+    let expected = Expected { timeout: 60, input: Some("quit\n".into()), ..Expected::default() };
     let actual = xtask_run(layout, &expected, &["--format".into(), format.into()])?;
     let mut report = String::new();
     if actual.exit != Some(0) {
