@@ -54,7 +54,8 @@ pub fn size_cells(bus: Node<'_>) -> usize {
 /// A `#…-cells` property, `default` where there is none or it is no number.
 pub fn count(node: Node<'_>, name: &str, default: usize) -> usize {
     let number = node.property(name).and_then(Property::number);
-    number.map_or(default, |n| usize::try_from(n).unwrap_or(usize::MAX))
+    // Anything larger than an entry can be is equally wrong, and must not overflow sums.
+    number.map_or(default, |n| usize::try_from(n).unwrap_or(usize::MAX).min(MAX_ENTRY + 1))
 }
 
 /// Whether children of `bus` are ISA devices: two address cells, of which the first is the space.

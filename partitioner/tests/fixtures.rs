@@ -177,3 +177,44 @@ fn templates_have_their_arguments() {
     }
     assert!(holes.is_empty(), "templates without their arguments: {holes:#?}");
 }
+
+/// Fixtures with numbers, references and lines changed at random: whatever comes out, nothing panics or hangs.
+#[test]
+fn damaged_layouts_never_panic() {
+    const NUMBERS: [&str; 8] = ["0", "1", "2", "16", "0x80000000", "0xffffffff", "0x40000000", "3"];
+    let boards = root().join("dts");
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut random = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below.max(1) as u64) as usize
+    };
+    for path in fixtures("reject").iter().chain(&fixtures("accept")) {
+        let text = std::fs::read_to_string(path).expect("the fixture can be read");
+        for _ in 0..6 {
+            let mut lines: Vec<String> = text.lines().map(String::from).collect();
+            for _ in 0..=random(3) {
+                // The first lines include the board: without it there is little to look at.
+                let at = 3 + random(lines.len().saturating_sub(3));
+                let other = 3 + random(lines.len().saturating_sub(3));
+                let Some(line) = lines.get(at).cloned() else { continue };
+                match random(4) {
+                    0 => drop(lines.remove(at)),
+                    1 => lines.insert(other.min(lines.len()), line),
+                    2 => lines[at] = line.replacen("0x0", NUMBERS[random(8)], 1 + random(2)),
+                    _ => {
+                        let words: Vec<&str> = line.split(' ').collect();
+                        let changed = random(words.len());
+                        let word = |n: usize| if n == changed { NUMBERS[random(8)] } else { words[n] };
+                        lines[at] = (0..words.len()).map(word).collect::<Vec<_>>().join(" ");
+                    }
+                }
+            }
+            let text = lines.join("\n");
+            let name = path.to_str().expect("paths are text");
+            let source = cofferdam_dts::Source { path: name, text: &text };
+            support::compile_source(source, path, &boards, |_, _| ());
+        }
+    }
+}

@@ -98,6 +98,16 @@ impl Images for Guests {
 /// Compiles `path` with boards from `boards` and shows what was raised, and the files, to `visit`.
 pub(crate) fn compile<R>(path: &Path, boards: &Path, visit: impl FnOnce(&[&Diagnostic<'_>], &[Source<'_>]) -> R) -> R {
     let main = open(path).unwrap_or_else(|| panic!("{}: not readable", path.display()));
+    compile_source(main, path, boards, visit)
+}
+
+/// The same for a text that stands at `path` only in name.
+pub(crate) fn compile_source<R>(
+    main: Source<'_>,
+    path: &Path,
+    boards: &Path,
+    visit: impl FnOnce(&[&Diagnostic<'_>], &[Source<'_>]) -> R,
+) -> R {
     let guests = Guests {
         folder: path.parent().expect("a file is in a folder").to_owned(),
         examples: boards.with_file_name("unikernel").join("examples"),
