@@ -28,6 +28,7 @@ fn many(domains: u64, devices: u64) -> Build {
     let none = audit::Name::default();
     for n in 0..domains {
         let mut owned = d.owned;
+        let affinity = ((n / 16) << 8) | (n % 16);
         owned[1] = 0;
         let area_va = AREAS + n * 0x1_0000;
         let cpu_area = AREAS_PA + n * va::CPU_AREA;
@@ -37,7 +38,7 @@ fn many(domains: u64, devices: u64) -> Build {
         let domain_area = AREAS + 0x80_0000 + n * 0x1_0000;
         let area_pa = AREAS_PA + 0x10_0000 + n * va::DOMAIN_AREA;
         b.el2.push(Map { at: domain_area, pa: area_pa, size: va::DOMAIN_AREA, attributes: EL2_DATA });
-        b.cpus.push(Cpu { mpidr: Mpidr(n / 16 << 8 | n % 16), gicr_va, area_va, domain: n as u16, vcpu: 0, ..cpu });
+        b.cpus.push(Cpu { mpidr: Mpidr(affinity), gicr_va, area_va, domain: n as u16, vcpu: 0, ..cpu });
         b.vcpus.push(CpuIndex(n as u16));
         let ram = Grant {
             ipa: ipa(0x4000_0000, 0x20_1000),
@@ -56,7 +57,7 @@ fn many(domains: u64, devices: u64) -> Build {
             let kind = grant::DEVICE;
             b.grants.push(Grant { ipa: ipa(at, 0x1000), pa: pa(at, 0x1000), domain: owner, kind, name: none });
             b.lines.push(Line { intid, domain: owner, kind: line::DEVICE, edge: 0, name: none });
-            b.spis.push(Spi { router: n / 16 << 8 | n % 16, intid, reserved: 0 });
+            b.spis.push(Spi { router: affinity, intid, reserved: 0 });
             owned[intid.word()] |= intid.bit();
             maps.push(Map { at, pa: at, size: 0x1000, attributes: S2_DEVICE });
         }
