@@ -4,7 +4,7 @@
 
 use crate::repo;
 use crate::trouble::Trouble;
-use cofferdam_dts::{Loaded, Loader, Source};
+use cofferdam_dts::{Loaded, Loader, Source, Span, dtb};
 use std::cell::OnceCell;
 use std::path::{Component, Path, PathBuf};
 
@@ -35,6 +35,30 @@ impl Files {
             Trouble::other(format!("{shown} is not UTF-8 (byte {})", error.utf8_error().valid_up_to()))
         })?;
         Ok(self.keep(shown, text))
+    }
+
+    /// A board given as a flattened device tree, as source text.
+    ///
+    /// # Errors
+    /// It cannot be read, or is damaged.
+    pub(crate) fn board(&self, path: &Path) -> Result<Source<'_>, Trouble> {
+        let shown = normal(path);
+        if let Some(known) = self.known(&shown) {
+            return Ok(known);
+        }
+        let blob = repo::read(path)?;
+        let mut text = vec![0; blob.len().saturating_mul(6).max(1024)];
+        loop {
+            match dtb::decompile(&blob, &mut text) {
+                Ok(Ok(text)) => return Ok(self.keep(shown, text.to_owned())),
+                Ok(Err(error)) => {
+                    let error = error.diagnostic(Span::default());
+                    let (message, help) = (error.fill(error.message), error.fill(error.help));
+                    return Err(Trouble::other(format!("{shown}: {}: {message}; {help}", error.code)));
+                }
+                Err(_) => text.resize(text.len().saturating_mul(2), 0),
+            }
+        }
     }
 
     /// A file that has been read.

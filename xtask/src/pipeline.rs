@@ -48,7 +48,7 @@ pub(crate) struct Outcome<'o, 'f, 'a, 'm> {
     pub(crate) messages: Vec<Message<'f>>,
     /// How many of them are errors.
     pub(crate) errors: usize,
-    /// Files read, the layout first.
+    /// Files read: a board given as a blob, the layout, then what it includes.
     pub(crate) sources: &'o [Source<'f>],
     /// The board.
     pub(crate) board: &'o Board<'a>,
@@ -121,13 +121,16 @@ pub(crate) fn compile<'f, R>(
     visit: impl FnOnce(Outcome<'_, 'f, '_, '_>) -> Result<R, Trouble>,
 ) -> Result<R, Trouble> {
     let source = job.files.open(job.layout)?;
+    let board = job.options.board.as_deref().map(|path| job.files.board(path)).transpose()?;
+    // The layout stands behind its board, as if it had included it.
+    let mains: Vec<Source<'f>> = board.into_iter().chain([source]).collect();
     let mut room = Room::new();
     for _ in 0..ROUNDS {
         lend_storage!(storage, room.dts);
         let mut slots = vec![None; room.diagnostics];
         let mut diagnostics = Diagnostics::new(&mut slots);
         let mut includes = Includes { files: job.files, folders: &job.options.include };
-        let parsed = match cofferdam_dts::parse(storage, &mut includes, &[source], &mut diagnostics) {
+        let parsed = match cofferdam_dts::parse(storage, &mut includes, &mains, &mut diagnostics) {
             Ok(parsed) => parsed,
             Err(full) => {
                 room.dts.grow(full);
