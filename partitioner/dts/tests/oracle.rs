@@ -180,6 +180,7 @@ fn boards() {
 fn layouts() {
     check_all("layouts", 2);
     check_all("partitioner/tests/accept", 1);
+    check_all("qemu/tests", 1);
 }
 
 #[test]
