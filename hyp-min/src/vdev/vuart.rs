@@ -197,12 +197,13 @@ impl Vuart {
             IBRD => self.ibrd = value as u16,
             FBRD => self.fbrd = value as u8 & 0x3F,
             LCR_H => {
-                // Turning the FIFOs off or on empties them.
-                if (self.lcr_h ^ value as u8) & LCR_FEN != 0 {
-                    self.count = 0;
-                    self.ris &= !(RX | RT);
-                }
+                // Hardware may drop what waits when the FIFOs are turned on or off. Here the bytes that fit stay: a guest
+                // that sets its UART up after somebody has typed gets it all.
                 self.lcr_h = value as u8;
+                self.count = self.count.min(self.depth() as u8);
+                if usize::from(self.count) < self.trigger() {
+                    self.ris &= !RX;
+                }
             }
             CR => self.cr = value as u16 & 0xFF87,
             IFLS => self.ifls = value as u8 & 0x3F,

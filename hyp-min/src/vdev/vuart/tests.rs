@@ -231,3 +231,16 @@ fn any_sequence_of_accesses_ends() {
         assert_eq!(m.uart.told, m.uart.ris & m.uart.imsc);
     }
 }
+
+#[test]
+fn turning_the_fifos_on_keeps_what_was_typed() {
+    let mut m = Machine::new();
+    m.write(CR, 0x301);
+    m.type_in(b"abc");
+    m.write(LCR_H, 0x70);
+    assert_eq!([m.read(DR), m.read(DR), m.read(DR)].map(|w| w as u8), *b"abc");
+    m.type_in(b"de");
+    m.write(LCR_H, 0x60);
+    assert_eq!(m.read(DR) as u8, b'd');
+    assert_eq!(m.read(FR) & FR_RXFE, FR_RXFE, "one byte deep again");
+}
