@@ -27,8 +27,9 @@ pub(crate) fn run(tally: &mut Tally) -> Result<(), Trouble> {
 }
 
 fn boot(layout: &Path, format: &str, like: Option<&Actual>) -> Result<Actual, String> {
-    // Whoever listens for it ends; the others do not mind.
-    let expected = Expected { timeout: 60, input: Some("quit\n".into()), ..Expected::default() };
+    // The echo ends when told to; no other layout asks.
+    let (input, after) = (Some("quit\n".into()), Some("type something".into()));
+    let expected = Expected { timeout: 60, input, after, ..Expected::default() };
     let actual = xtask_run(layout, &expected, &["--format".into(), format.into()])?;
     let mut report = String::new();
     if actual.exit != Some(0) {
