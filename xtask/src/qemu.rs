@@ -3,6 +3,7 @@
 //! Only the hypervisor writes line starts, so `[domain] ` cannot be forged; everything else on the wire is chatter.
 
 use crate::decode::{Decoder, OWN};
+use crate::exec;
 use crate::repo;
 use crate::setup;
 use crate::trouble::Trouble;
@@ -120,9 +121,11 @@ pub(crate) fn run(mut run: Run<'_>, sink: &mut dyn Sink) -> Result<End, Trouble>
     let mut child =
         command.spawn().map_err(|source| Trouble::Start { program: "qemu-system-aarch64".into(), source })?;
     let end = watch(&mut child, &mut run, sink);
-    // Ours alone, and gone after this in any case; killing what has ended already fails harmlessly.
-    let _ = child.kill();
-    let _ = child.wait();
+    // After the end of its output QEMU still has its own files to finish; after that, or where it was stopped, it is gone.
+    let ended = matches!(end, Ok(End::Parked(_) | End::NoEndLine));
+    let patience = if ended { POWER_OFF } else { Duration::ZERO };
+    exec::wait(&mut child, patience)
+        .map_err(|source| Trouble::Start { program: "qemu-system-aarch64".into(), source })?;
     end
 }
 
