@@ -234,7 +234,7 @@ impl HypervisorRam {
         let spare = u64::from(plan.header.spare_area_va != 0);
         Self {
             image: hyp.image().len,
-            blob: (compiled.blob.len() as u64 * 8).next_multiple_of(4096),
+            blob: (compiled.blob.len() as u64).next_multiple_of(4096),
             areas: (plan.cpus.len() as u64 + spare) * CPU_AREA + plan.domains.len() as u64 * DOMAIN_AREA,
             tables: u64::from(plan.header.tables.count) * 4096,
         }
