@@ -29,7 +29,12 @@ use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Cofferdam: partitions an Arm board before it boots", version)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Cofferdam: partitions an Arm board before it boots",
+    version
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

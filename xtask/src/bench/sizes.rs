@@ -2,18 +2,19 @@
 
 use super::{Bench, Figure, Value, layout};
 use crate::repo;
+use crate::report::HypervisorRam;
 use crate::trouble::Trouble;
 use cofferdam_plan::Plan;
-use cofferdam_plan::va::{CPU_AREA, DOMAIN_AREA};
 use std::fs;
 use std::path::Path;
+use zerocopy::IntoBytes;
 
 /// The size figures.
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Trouble> {
     let (built, _) = bench.build("one", &layout(1, ""))?;
     let lines = lines(&repo::root().join("hyp-min/src"))?;
     let shared = lines_of_plan()?;
-    let ram = hypervisor_ram(&built.blob, built.blob_offset)?;
+    let ram = hypervisor_ram(&built.blob)?;
     Ok(vec![
         Figure::new(
             "hyp-min text + constants, bytes",
@@ -38,15 +39,13 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Trouble> {
 }
 
 /// Image with `.bss`, plan with tables, stacks, domain state.
-pub(crate) fn hypervisor_ram(blob: &[u8], blob_offset: u64) -> Result<u64, Trouble> {
+fn hypervisor_ram(blob: &[u8]) -> Result<u64, Trouble> {
     // A copy on an 8-byte boundary.
-    let words: Vec<u64> =
-        blob.chunks(8).map(|chunk| chunk.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))).collect();
-    let plan = Plan::read(zerocopy::IntoBytes::as_bytes(words.as_slice()))
+    let word = |chunk: &[u8]| chunk.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    let words: Vec<u64> = blob.chunks(8).map(word).collect();
+    let plan = Plan::read(words.as_bytes())
         .map_err(|error| Trouble::other(format!("the plan cannot be read back: {error:?}")))?;
-    let spare = u64::from(plan.header.spare_area_va != 0);
-    let areas = (plan.cpus.len() as u64 + spare) * CPU_AREA + plan.domains.len() as u64 * DOMAIN_AREA;
-    Ok(blob_offset + (blob.len() as u64).next_multiple_of(4096) + areas)
+    Ok(HypervisorRam::new(&plan).total())
 }
 
 fn lines_of_plan() -> Result<u64, Trouble> {

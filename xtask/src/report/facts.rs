@@ -73,7 +73,7 @@ impl Report {
         let audit = plan.audit().map_err(unreadable)?;
         let image = formats::flat(compiled, hyp, guests)?;
         let header = plan.header;
-        let ram = HypervisorRam::new(compiled, &plan, hyp);
+        let ram = HypervisorRam::new(&plan);
         let says = vec![
             ("image", format!("{} bytes at {:#x}, SHA-256 {}", image.len(), header.base.0, sha256(&image))),
             ("hypervisor", format!("build ID {}", hex(&header.build_id))),
@@ -229,14 +229,15 @@ pub(crate) struct HypervisorRam {
 }
 
 impl HypervisorRam {
-    /// Adds it up. The blob is counted in whole pages.
-    pub(crate) fn new(compiled: &Compiled<'_, '_>, plan: &Plan<'_>, hyp: &Hypervisor) -> Self {
-        let spare = u64::from(plan.header.spare_area_va != 0);
+    /// Adds it up. The blob lies behind the image and is counted in whole pages.
+    pub(crate) fn new(plan: &Plan<'_>) -> Self {
+        let header = plan.header;
+        let spare = u64::from(header.spare_area_va != 0);
         Self {
-            image: hyp.image().len,
-            blob: (compiled.blob.len() as u64).next_multiple_of(4096),
+            image: u64::from(header.blob_offset),
+            blob: u64::from(header.blob_len).next_multiple_of(4096),
             areas: (plan.cpus.len() as u64 + spare) * CPU_AREA + plan.domains.len() as u64 * DOMAIN_AREA,
-            tables: u64::from(plan.header.tables.count) * 4096,
+            tables: u64::from(header.tables.count) * 4096,
         }
     }
 

@@ -6,7 +6,7 @@ mod facts;
 mod html;
 mod text;
 
-pub(crate) use facts::Report;
+pub(crate) use facts::{HypervisorRam, Report};
 
 use crate::files::Files;
 use crate::guests::Guests;

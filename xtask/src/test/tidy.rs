@@ -9,9 +9,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file longer than this has more than one reason to change.
-const LONGEST: usize = 500;
+const LONGEST: usize = 750;
 /// Bird's eye means one sitting.
 const ARCHITECTURE: usize = 300;
+
+/// Codes no layout can cause: a damaged `--board` blob (`partitioner/dts/tests/dtb.rs`), a mistake of the compiler.
+const NO_FIXTURE: [&str; 2] = ["E0124", "E1399"];
 
 /// A text file of the repository.
 struct File {
@@ -52,6 +55,8 @@ fn walk(root: &Path, dir: &Path, files: &mut Vec<File>) -> Result<(), Trouble> {
             if name != "target" && name != ".git" {
                 walk(root, &path, files)?;
             }
+        } else if name == ".git" {
+            // A work tree's pointer to where git keeps its files.
         } else if let Ok(text) = fs::read_to_string(&path) {
             let name = path.strip_prefix(root).unwrap_or(&path).display().to_string();
             files.push(File { name, text });
@@ -159,7 +164,8 @@ fn codes(files: &[File]) -> Vec<String> {
     let fixtures: BTreeSet<String> =
         of("partitioner/tests/reject/").into_iter().chain(of("partitioner/tests/warn/")).collect();
     let mut found = Vec::new();
-    found.extend(documents.difference(&fixtures).map(|code| format!("docs/codes/{code}.md has no fixture")));
+    let alone = documents.difference(&fixtures).filter(|code| !NO_FIXTURE.contains(&code.as_str()));
+    found.extend(alone.map(|code| format!("docs/codes/{code}.md has no fixture")));
     found.extend(fixtures.difference(&documents).map(|code| format!("fixture {code} has no docs/codes/{code}.md")));
     for (code, text) in catalog::CODES {
         if !text.starts_with(&format!("# {code}: ")) {
