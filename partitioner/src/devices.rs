@@ -117,9 +117,7 @@ pub fn is_harmless(node: Node<'_>) -> bool {
 
 /// What power over the board `node` has, where it has any.
 pub fn authority(node: Node<'_>) -> Option<&'static str> {
-    if node.property("reg").is_none() {
-        return None;
-    }
+    node.property("reg")?;
     let by_name = match node.base_name() {
         "watchdog" => Some("a watchdog can reset the board"),
         "pinctrl" | "pinmux" => Some("it decides which device each pin belongs to"),

@@ -173,7 +173,7 @@ fn thirty_two_domains_with_512_devices_take_well_below_a_second() {
     use std::fmt::Write;
     let mut board = String::new();
     for cpu in 4..32 {
-        let affinity = (cpu / 16) << 8 | cpu % 16;
+        let affinity = ((cpu / 16) << 8) | (cpu % 16);
         let _ = write!(
             board,
             "cpu{cpu}: cpu@{affinity:x} {{ device_type = \"cpu\"; compatible = \"arm,cortex-a57\"; \

@@ -54,10 +54,10 @@ pub(crate) fn note_start() {
 /// Turns on this vCPU's timer interrupt.
 pub(crate) fn init() {
     program(NEVER);
-    if let Some(intid) = platform().timer {
-        if irq::register(intid, expired).is_ok() {
-            irq::enable(intid);
-        }
+    if let Some(intid) = platform().timer
+        && irq::register(intid, expired).is_ok()
+    {
+        irq::enable(intid);
     }
 }
 

@@ -51,8 +51,8 @@ pub enum Affinity {
 pub fn call(conduit: Conduit, function: u64, arguments: [u64; 3]) -> u64 {
     let [a, b, c] = arguments;
     let result: u64;
-    // SAFETY: firmware keeps to the calling convention; registers it may change are given up.
     match conduit {
+        // SAFETY: firmware keeps to the calling convention; registers it may change are given up.
         Conduit::Hvc => unsafe {
             asm!("hvc #0", inout("x0") function => result, in("x1") a, in("x2") b, in("x3") c, clobber_abi("C"), options(nostack))
         },

@@ -72,7 +72,8 @@ pub(crate) fn boot_built(
     if built.own_log {
         repo::write(&log, b"")?;
     }
-    let end = qemu::run(
+
+    qemu::run(
         Run {
             board: &qemu::board_arguments(file)?,
             boot,
@@ -84,8 +85,7 @@ pub(crate) fn boot_built(
             stdin,
         },
         sink,
-    );
-    end
+    )
 }
 
 /// The contract of standard output and standard error.

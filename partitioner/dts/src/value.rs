@@ -163,7 +163,7 @@ impl<'a> Parser<'a, '_, '_> {
                         good = false;
                         // A literal was taken; of anything else nobody knows how far it goes.
                         if !matches!(kind, Kind::Number | Kind::Char | Kind::Ident | Kind::Punct(b'-')) {
-                            self.to_close()?;
+                            self.skip_to_close()?;
                         }
                     }
                 },
@@ -184,7 +184,7 @@ impl<'a> Parser<'a, '_, '_> {
     }
 
     /// Goes to the `>` of a list of cells, or to where it cannot be any more.
-    fn to_close(&mut self) -> Result<(), Full> {
+    fn skip_to_close(&mut self) -> Result<(), Full> {
         let mut taken = false;
         loop {
             let token = self.pre.peek()?;

@@ -224,10 +224,10 @@ fn corrupted_blobs() {
                 _ => bad[at & !3..].iter_mut().take(4).for_each(|b| *b = 0xff),
             }
         }
-        if let Ok(Ok(text)) = dtb::decompile(&bad, &mut out) {
-            if round % 20 == 0 {
-                survive(text);
-            }
+        if let Ok(Ok(text)) = dtb::decompile(&bad, &mut out)
+            && round % 20 == 0
+        {
+            survive(text);
         }
     }
     assert!(dtb::decompile(&good, &mut [0; 100]).is_err(), "a short buffer is a capacity error");

@@ -185,7 +185,8 @@ impl<'a> Plan<'a> {
         let at = self.header.tables;
         let len = (at.count as usize).checked_mul(4096).ok_or(PlanError::Table("tables"))?;
         let end = (at.offset as usize).checked_add(len).ok_or(PlanError::Table("tables"))?;
-        if !at.offset.is_multiple_of(4096) || at.offset < self.header.records_len || end > self.header.blob_len as usize {
+        if !at.offset.is_multiple_of(4096) || at.offset < self.header.records_len || end > self.header.blob_len as usize
+        {
             return Err(PlanError::Table("tables"));
         }
         self.bytes.get(at.offset as usize..end).ok_or(PlanError::Table("tables"))

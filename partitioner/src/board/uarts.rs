@@ -20,13 +20,13 @@ pub(super) fn read<'a>(
 ) -> (Option<Uart<'a>>, Option<Uart<'a>>) {
     let console = stdout(tree).and_then(uart);
     let log = log(tree, arch, diagnostics);
-    if let (Some(console), Some((log, span))) = (&console, &log) {
-        if console.node == log.node {
-            let message = "the log is given {0}, which already is the shared console";
-            let d = Diagnostic::new(codes::LOG_ON_CONSOLE, *span, message).args(&[Arg::Node(console.node)]);
-            diagnostics.push(d.help("leave `log` out: without it the log travels on the console, in lines of its own"));
-            return (Some(*console), None);
-        }
+    if let (Some(console), Some((log, span))) = (&console, &log)
+        && console.node == log.node
+    {
+        let message = "the log is given {0}, which already is the shared console";
+        let d = Diagnostic::new(codes::LOG_ON_CONSOLE, *span, message).args(&[Arg::Node(console.node)]);
+        diagnostics.push(d.help("leave `log` out: without it the log travels on the console, in lines of its own"));
+        return (Some(*console), None);
     }
     (console, log.map(|(log, _)| log))
 }

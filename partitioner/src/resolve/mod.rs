@@ -61,7 +61,7 @@ pub enum Carried {
 }
 
 /// Bytes that must be in a domain's RAM when it starts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Payload<'a> {
     /// Index of the domain.
     pub domain: u32,
@@ -91,24 +91,6 @@ impl Payload<'_> {
     /// Guest address behind the last byte in RAM.
     pub(crate) fn end(&self) -> u64 {
         self.ipa.saturating_add(self.mem)
-    }
-}
-
-impl Default for Payload<'_> {
-    fn default() -> Self {
-        Self {
-            domain: 0,
-            kind: 0,
-            ipa: 0,
-            file: "",
-            file_offset: 0,
-            len: 0,
-            mem: 0,
-            zeroed: false,
-            executable: false,
-            span: Span::default(),
-            offset: 0,
-        }
     }
 }
 

@@ -144,7 +144,7 @@ fn blocks<'a>(domain: &'a str, memory: &Memory<'a>, out: &mut Diagnostics<'_, 'a
         size.div_ceil(BLOCK)
     } else {
         let end = memory.ipa.end().0;
-        u64::from(base % BLOCK != 0) + u64::from(end % BLOCK != 0 && down(end, BLOCK) >= base)
+        u64::from(base % BLOCK != 0) + u64::from(!end.is_multiple_of(BLOCK) && down(end, BLOCK) >= base)
     };
     if tables == 0 {
         return;

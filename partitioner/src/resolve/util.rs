@@ -4,7 +4,7 @@
 pub(crate) const fn up(value: u64, align: u64) -> u64 {
     match value.checked_add(align - 1) {
         Some(sum) => sum & !(align - 1),
-        None => u64::MAX & !(align - 1),
+        None => !(align - 1),
     }
 }
 

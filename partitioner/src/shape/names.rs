@@ -51,9 +51,9 @@ pub(super) fn place<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) {
 pub(super) fn count<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) {
     let registers = || Some(cells::reg(node).count());
     let lines = || interrupts::of(node).ok().map(|list| list.len());
-    let pairs: [(&str, &str, &dyn Fn() -> Option<usize>); 2] =
-        [("reg-names", "reg", &registers), ("interrupt-names", "interrupts", &lines)];
-    for (name, of, entries) in pairs {
+    let entries: [&dyn Fn() -> Option<usize>; 2] = [&registers, &lines];
+    let pairs = [("reg-names", "reg"), ("interrupt-names", "interrupts")].into_iter().zip(entries);
+    for ((name, of), entries) in pairs {
         let Some(property) = node.property(name) else { continue };
         let names = property.strings().count();
         let Some(entries) = entries().filter(|entries| *entries != names) else { continue };

@@ -40,7 +40,7 @@ pub fn install() {
         FAR.store(frame.far, SeqCst);
         ELR.store(frame.elr, SeqCst);
         HIT.store(true, SeqCst);
-        let is_fetch = matches!(frame.esr >> 26, 0x20 | 0x21 | 0x22);
+        let is_fetch = matches!(frame.esr >> 26, 0x20..=0x22);
         frame.elr = if is_fetch { frame.x[30] } else { frame.elr + 4 };
         true
     });
@@ -143,8 +143,9 @@ pub const ALIAS_WALK: u64 = 257 << 30;
 /// Sets one level 1 entry of the runtime's table: `index` is the gigabyte.
 pub fn set_level1(index: u64, entry: u64) {
     let table = read_sysreg!("ttbr0_el1") & 0xFFFF_FFFF_F000;
+    let slot = (table + index * 8) as *mut u64;
     // SAFETY: the runtime's own table, identity mapped; nothing uses this gigabyte but the attack.
-    unsafe { (table as *mut u64).add(index as usize).write_volatile(entry) };
+    unsafe { slot.write_volatile(entry) };
     // SAFETY: completes the change.
     unsafe { asm!("dsb ishst", "tlbi vmalle1", "dsb ish", "isb", options(nostack)) };
 }

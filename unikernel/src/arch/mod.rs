@@ -53,8 +53,10 @@ fn map_rest(memory: Region) {
         let base = index as u64 * GIB;
         let is_memory = base < memory.base + memory.size && memory.base < base + GIB;
         let entry = base | if is_memory { NORMAL } else { DEVICE };
+        // SAFETY: `index` is below the table's 512 entries.
+        let slot = unsafe { table.cast::<u64>().add(index) };
         // SAFETY: inside the table; no other vCPU runs, and the walker sees an aligned doubleword change at once.
-        unsafe { table.cast::<u64>().add(index).write_volatile(entry) };
+        unsafe { slot.write_volatile(entry) };
     }
     // SAFETY: makes the entries visible to the walker.
     unsafe { core::arch::asm!("dsb ishst", "isb", options(nostack)) };

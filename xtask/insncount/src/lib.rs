@@ -26,7 +26,12 @@ type ExitCallback = extern "C" fn(Id, *mut c_void);
 
 unsafe extern "C" {
     fn qemu_plugin_register_vcpu_tb_trans_cb(id: Id, callback: TranslateCallback);
-    fn qemu_plugin_register_vcpu_insn_exec_cb(insn: *mut c_void, callback: VcpuCallback, flags: c_int, data: *mut c_void);
+    fn qemu_plugin_register_vcpu_insn_exec_cb(
+        insn: *mut c_void,
+        callback: VcpuCallback,
+        flags: c_int,
+        data: *mut c_void,
+    );
     fn qemu_plugin_register_atexit_cb(id: Id, callback: ExitCallback, data: *mut c_void);
     fn qemu_plugin_tb_n_insns(tb: *const c_void) -> usize;
     fn qemu_plugin_tb_get_insn(tb: *const c_void, index: usize) -> *mut c_void;
@@ -42,7 +47,8 @@ struct Counter {
 }
 
 static COUNTERS: [Counter; MAX_VCPUS] =
-    [const { Counter { insns: AtomicU64::new(0), waits: AtomicU64::new(0), reached: AtomicBool::new(false) } }; MAX_VCPUS];
+    [const { Counter { insns: AtomicU64::new(0), waits: AtomicU64::new(0), reached: AtomicBool::new(false) } };
+        MAX_VCPUS];
 static STOP: AtomicU64 = AtomicU64::new(u64::MAX);
 
 fn live(vcpu: c_uint) -> Option<&'static Counter> {
@@ -117,7 +123,12 @@ extern "C" fn exit(_: Id, _: *mut c_void) {
 /// # Safety
 /// `argv` holds `argc` NUL-terminated strings, as QEMU's plugin interface promises.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn qemu_plugin_install(id: Id, _: *const c_void, argc: c_int, argv: *const *const c_char) -> c_int {
+pub unsafe extern "C" fn qemu_plugin_install(
+    id: Id,
+    _: *const c_void,
+    argc: c_int,
+    argv: *const *const c_char,
+) -> c_int {
     for index in 0..usize::try_from(argc).unwrap_or(0) {
         // SAFETY: `index` is below `argc`.
         let pointer = unsafe { *argv.add(index) };

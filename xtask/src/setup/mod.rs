@@ -85,6 +85,6 @@ fn tool(
             })?
         }
     };
-    stamp.keep(&[path.clone()])?;
+    stamp.keep(std::slice::from_ref(&path))?;
     Ok(path)
 }

@@ -9,7 +9,7 @@ use crate::repo;
 use crate::trouble::Trouble;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -82,7 +82,7 @@ fn one(name: &str, guest_dir: &Path) -> Result<(), String> {
     if report.is_empty() { Ok(()) } else { Err(format!("{report}whole transcript: {}", repo::shown(&log))) }
 }
 
-fn keep(log: &PathBuf, actual: &Actual) -> Result<(), Trouble> {
+fn keep(log: &Path, actual: &Actual) -> Result<(), Trouble> {
     let text = format!(
         "== standard output\n{}\n== standard error\n{}\n== exit code\n{:?}\n",
         actual.stdout.join("\n"),

@@ -22,12 +22,15 @@ struct File {
     text: String,
 }
 
+/// Gives every violation, with its place.
+type Rule = fn(&[File]) -> Vec<String>;
+
 /// All rules.
 pub(crate) fn run(tally: &mut Tally) -> Result<(), Trouble> {
     let root = repo::root();
     let mut files = Vec::new();
     walk(&root, &root, &mut files)?;
-    let rules: [(&str, fn(&[File]) -> Vec<String>); 9] = [
+    let rules: [(&str, Rule); 9] = [
         ("every Rust file says what it is", headers),
         ("no unfinished business", unfinished),
         ("no file is too long", lengths),

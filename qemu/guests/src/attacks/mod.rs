@@ -12,8 +12,11 @@ mod vcpus;
 use crate::report::Report;
 use unikernel::platform::platform;
 
+/// One attack: it reports every probe.
+pub type Attack = fn(&mut Report);
+
 /// Name in the boot arguments, and what it does.
-pub const ATTACKS: &[(&str, fn(&mut Report))] = &[
+pub const ATTACKS: &[(&str, Attack)] = &[
     ("foreign-ram", memory::foreign_ram),
     ("hypervisor-ram", memory::hypervisor_ram),
     ("hole", memory::hole),

@@ -112,14 +112,17 @@ fn timer(asleep: bool) -> u64 {
     let at: u64;
     let due = read_sysreg!("cntvct_el0") + 5000;
     write_sysreg!("cntv_cval_el0", due);
-    // SAFETY: as `sgi`.
-    unsafe {
-        if asleep {
+    if asleep {
+        // SAFETY: as `sgi`.
+        unsafe {
             asm!(
                 "mov x12, #0", "msr cntv_ctl_el0, x10", "isb", "2: wfi", "cbz x12, 2b",
                 in("x10") 1u64, out("x11") at, out("x12") _, out("x13") _, out("x14") _, options(nostack)
             )
-        } else {
+        }
+    } else {
+        // SAFETY: as `sgi`.
+        unsafe {
             asm!(
                 "mov x12, #0", "msr cntv_ctl_el0, x10", "isb", "2: cbz x12, 2b",
                 in("x10") 1u64, out("x11") at, out("x12") _, out("x13") _, out("x14") _, options(nostack)
