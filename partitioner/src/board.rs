@@ -16,6 +16,7 @@ pub(crate) use uarts::follow;
 use crate::arch::{self, Arch};
 use crate::cells::target;
 use crate::codes;
+use crate::devices;
 use crate::model::{Board, Carveout};
 use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Node, Property, Tree};
 use heapless::Vec;
@@ -35,6 +36,7 @@ pub fn read<'a>(tree: Tree<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> Board<
         ram,
         reserved,
         forbidden: Vec::new(),
+        resets: Vec::new(),
         gic,
         console,
         log,
@@ -42,6 +44,9 @@ pub fn read<'a>(tree: Tree<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> Board<
         timer: services::timer(tree, arch, diagnostics),
     };
     cpus::check_reach(&board, diagnostics);
+    for controller in devices::reset_controllers(tree) {
+        push(&mut board.resets, controller, controller, "lines that reset it", diagnostics);
+    }
     services::forbidden(&mut board, diagnostics);
     board
 }

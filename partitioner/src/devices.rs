@@ -5,7 +5,8 @@
 //! a statement about the device's data sheet, so each table says what its lines claim.
 
 use crate::cells::{is_pci, target};
-use cofferdam_dts::{Node, Property};
+use crate::model::Board;
+use cofferdam_dts::{Node, Property, Tree};
 
 /// Registers no domain is ever given, and what they are.
 const FORBIDDEN: &[(&str, &str)] = &[
@@ -116,7 +117,7 @@ pub fn is_harmless(node: Node<'_>) -> bool {
 }
 
 /// What power over the board `node` has, where it has any.
-pub fn authority(node: Node<'_>) -> Option<&'static str> {
+pub fn authority(board: &Board<'_>, node: Node<'_>) -> Option<&'static str> {
     node.property("reg")?;
     let by_name = match node.base_name() {
         "watchdog" => Some("a watchdog can reset the board"),
@@ -124,17 +125,19 @@ pub fn authority(node: Node<'_>) -> Option<&'static str> {
         _ => None,
     };
     let by_property = PROVIDERS.iter().find(|(name, _)| node.property(name).is_some()).map(|(_, what)| *what);
-    find(node, AUTHORITY).or(by_name).or(by_property).or_else(|| drives_reset(node))
+    find(node, AUTHORITY).or(by_name).or(by_property).or_else(|| drives_reset(board, node))
 }
 
 /// Whether a line of this GPIO controller resets the board or turns it off.
-fn drives_reset(controller: Node<'_>) -> Option<&'static str> {
-    controller.property("gpio-controller")?;
-    let lines = controller.tree().nodes().filter(|n| n.is_enabled() && RESET_LINES.iter().any(|c| n.is_compatible(c)));
-    lines
-        .filter_map(|node| node.property("gpios").and_then(Property::cells)?.next())
-        .any(|cell| target(controller.tree(), &cell) == Some(controller))
-        .then_some("one of its lines turns the board off or resets it")
+fn drives_reset(board: &Board<'_>, controller: Node<'_>) -> Option<&'static str> {
+    board.resets.contains(&controller).then_some("one of its lines turns the board off or resets it")
+}
+
+/// The GPIO controllers whose lines reset the board or turn it off, once for each such line.
+pub fn reset_controllers<'a>(tree: Tree<'a>) -> impl Iterator<Item = Node<'a>> {
+    let lines = tree.nodes().filter(|n| n.is_enabled() && RESET_LINES.iter().any(|c| n.is_compatible(c)));
+    let cells = lines.filter_map(|node| node.property("gpios").and_then(Property::cells)?.next());
+    cells.filter_map(move |cell| target(tree, &cell))
 }
 
 /// Whether `node` is flash that the board may boot from: marked `cofferdam,boot-medium`, or any flash where no node of the

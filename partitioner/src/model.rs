@@ -15,6 +15,8 @@ pub const MAX_BANKS: usize = 16;
 pub const MAX_RESERVED: usize = 128;
 /// Register ranges no domain may reach.
 pub const MAX_FORBIDDEN: usize = 64;
+/// Lines that reset a board or turn it off.
+pub const MAX_RESETS: usize = 16;
 /// Memory regions of one domain.
 pub const MAX_MEMORY: usize = 16;
 
@@ -41,6 +43,8 @@ pub struct Board<'a> {
     pub reserved: Vec<Carveout<'a>, MAX_RESERVED>,
     /// Registers nobody may be given: interrupt controller, ITS, SMMU, ECAM.
     pub forbidden: Vec<Carveout<'a>, MAX_FORBIDDEN>,
+    /// GPIO controllers with a line that resets the board or turns it off.
+    pub resets: Vec<Node<'a>, MAX_RESETS>,
     /// The interrupt controller. `None` after an error, or on an architecture without a GIC.
     pub gic: Option<Gic<'a>>,
     /// The shared console, from `/chosen/stdout-path`.

@@ -51,7 +51,7 @@ pub(super) fn request<'a>(
             lists.devices.truncate(before);
         }
     }
-    class::needless(node, diagnostics);
+    class::needless(board, node, diagnostics);
     Ok(first..lists.devices.len())
 }
 
@@ -192,7 +192,7 @@ pub(super) fn describe<'a>(
         let (regions, lines, port) = (lists.regions.len(), lists.interrupts.len(), lists.ports.len());
         let errors = diagnostics.errors();
         below(index, grant.node, lists, &mut |node, lists| {
-            if !class::check(domain, &grant, node, lists, diagnostics) {
+            if !class::check(board, domain, &grant, node, lists, diagnostics) {
                 return Ok(());
             }
             registers(board, domain, &grant, node, lists, diagnostics)?;

@@ -4,7 +4,7 @@ use super::access::{Lists, references};
 use crate::cells::{self, count, target};
 use crate::codes;
 use crate::devices;
-use crate::model::{DeviceGrant, Domain};
+use crate::model::{Board, DeviceGrant, Domain};
 use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Node, Property};
 
 /// Properties that name suppliers: reference and arguments, and what gives the number of arguments.
@@ -24,6 +24,7 @@ const FIXED: &[&str] = &["fixed-clock", "fixed-factor-clock", "regulator-fixed"]
 
 /// Checks one node of a grant against the class rules. Returns whether looking at it further makes sense.
 pub(super) fn check<'a>(
+    board: &Board<'a>,
     domain: &Domain<'a>,
     grant: &DeviceGrant<'a>,
     node: Node<'a>,
@@ -40,7 +41,7 @@ pub(super) fn check<'a>(
     }
     let named = |n: Node<'a>| n == node || node.ancestors().any(|above| above == n);
     let granted = references(domain.node.property("board-authority")).any(|(_, n)| named(n));
-    if let Some(why) = devices::authority(node) {
+    if let Some(why) = devices::authority(board, node) {
         let args = [args[0], args[1], Arg::Text(why)];
         if devices::is_boot_medium(node) {
             let message = "domain `{0}` asks for {1}, which the board boots from: who writes it owns the board";
@@ -56,7 +57,7 @@ pub(super) fn check<'a>(
     }
     // A node on a bus of its own (I2C, SPI) masters nothing; one with registers the CPU reaches may.
     let mapped = cells::reg(node).any(|reg| crate::address::locate(node, &reg).is_ok());
-    if mapped && !devices::is_harmless(node) && devices::authority(node).is_none() {
+    if mapped && !devices::is_harmless(node) && devices::authority(board, node).is_none() {
         let message =
             "domain `{0}` asks for {1}, which may read and write memory by itself, and no IOMMU holds it back";
         let d = Diagnostic::new(codes::NO_IOMMU, grant.span, message).args(&args);
@@ -108,12 +109,12 @@ fn is_pinctrl(name: &str) -> bool {
 }
 
 /// Warns of entries of `board-authority` that do nothing.
-pub(super) fn needless<'a>(domain: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) {
+pub(super) fn needless<'a>(board: &Board<'a>, domain: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) {
     for (cell, node) in references(domain.property("board-authority")) {
         let asked = references(domain.property("access")).any(|(_, n)| n == node || node.ancestors().any(|a| a == n));
-        let message = match (asked, devices::authority(node)) {
+        let message = match (asked, devices::authority(board, node)) {
             (false, _) => "`board-authority` of domain `{0}` names {1}, which is not in its `access`",
-            (true, None) if node.children().all(|child| devices::authority(child).is_none()) => {
+            (true, None) if node.children().all(|child| devices::authority(board, child).is_none()) => {
                 "`board-authority` of domain `{0}` names {1}, which has no power over the board"
             }
             (true, _) => continue,
