@@ -11,7 +11,7 @@ use crate::trouble::Trouble;
 use cofferdam_dts::{Capacities, Diagnostics, Source, lend_storage};
 use cofferdam_partitioner::compile::{self, Compiled, HypImage};
 use cofferdam_partitioner::model::{Board, Layout};
-use cofferdam_partitioner::{Full, Lent, front};
+use cofferdam_partitioner::{Lent, front};
 use std::path::{Path, PathBuf};
 
 /// What is compiled, and with what.
@@ -67,22 +67,22 @@ struct Room {
 
 /// Everything [`Lent`] can name and how much to start with.
 const LENT: [(Lent, usize); 12] = [
-    (Lent::Blob, 32 * 1024),
-    (Lent::Pieces, 256),
-    (Lent::Payloads, 256),
-    (Lent::Ranges, 1024),
-    (Lent::Scratch, 4096),
-    (Lent::Bytes, 16 * 1024),
-    (Lent::Devices, 256),
-    (Lent::Regions, 256),
-    (Lent::Interrupts, 256),
+    (Lent::Blob, 128 * 1024),
+    (Lent::Pieces, 1024),
+    (Lent::Payloads, 1024),
+    (Lent::Ranges, 4096),
+    (Lent::Scratch, 16 * 1024),
+    (Lent::Bytes, 64 * 1024),
+    (Lent::Devices, 1024),
+    (Lent::Regions, 2048),
+    (Lent::Interrupts, 2048),
     (Lent::Ports, 64),
-    (Lent::Sort, 2048),
-    (Lent::Owners, 2048),
+    (Lent::Sort, 8192),
+    (Lent::Owners, 4096),
 ];
 
 /// Doublings before we believe that more memory does not help.
-const ROUNDS: u32 = 200;
+const ROUNDS: u32 = 24;
 
 impl Room {
     fn new() -> Self {
@@ -93,11 +93,10 @@ impl Room {
         LENT.iter().zip(self.slices).find(|((lent, _), _)| *lent == what).map_or(0, |(_, len)| len)
     }
 
-    fn grow(&mut self, full: Full) {
-        for ((lent, _), len) in LENT.iter().zip(&mut self.slices) {
-            if *lent == full.0 {
-                *len = len.saturating_mul(2);
-            }
+    /// Doubles everything: what ran out is seldom alone, and each time the work starts anew.
+    fn grow(&mut self) {
+        for len in &mut self.slices {
+            *len = len.saturating_mul(2);
         }
     }
 }
@@ -141,8 +140,8 @@ pub(crate) fn compile<'f, R>(
         let memory = front::Memory { devices, regions, interrupts, ports, sort, owners };
         let read = match front::read(parsed.tree, memory, &mut diagnostics) {
             Ok(read) => read,
-            Err(full) => {
-                room.grow(full);
+            Err(_) => {
+                room.grow();
                 continue;
             }
         };
@@ -152,8 +151,8 @@ pub(crate) fn compile<'f, R>(
         let hypervisor = job.hypervisor.map_or(HypImage::NOMINAL, Hypervisor::image);
         let compiled = match compile::plan(memory, board, layout, job.guests, &hypervisor, &mut diagnostics) {
             Ok(compiled) => compiled,
-            Err(full) => {
-                room.grow(full);
+            Err(_) => {
+                room.grow();
                 continue;
             }
         };

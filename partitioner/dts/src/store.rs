@@ -60,10 +60,11 @@ macro_rules! capacities {
         }
 
         impl Capacities {
-            /// Doubles what ran out.
+            /// Doubles everything, for what ran out is seldom alone, and each time the source is read again from its start.
             pub fn grow(&mut self, full: Full) {
+                $(self.$field = self.$field.saturating_mul(2);)*
                 let slot = match full.0 { $(Resource::$resource => &mut self.$field,)* };
-                *slot = slot.saturating_mul(2).max(16);
+                *slot = (*slot).max(16);
             }
         }
     };
@@ -79,19 +80,19 @@ capacities! {
     /// See [`Resource::Tokens`].
     tokens: Tokens = 1024,
     /// See [`Resource::Expansions`].
-    expansions: Expansions = 2048,
+    expansions: Expansions = 4096,
     /// See [`Resource::Nodes`].
-    nodes: Nodes = 512,
+    nodes: Nodes = 2048,
     /// See [`Resource::Properties`].
-    properties: Properties = 2048,
+    properties: Properties = 8192,
     /// See [`Resource::Values`].
-    values: Values = 4096,
+    values: Values = 16384,
     /// See [`Resource::Cells`].
-    cells: Cells = 16384,
+    cells: Cells = 65536,
     /// See [`Resource::Bytes`].
-    bytes: Bytes = 16384,
+    bytes: Bytes = 65536,
     /// See [`Resource::Labels`].
-    labels: Labels = 512,
+    labels: Labels = 2048,
     /// See [`Resource::Reservations`].
     reservations: Reservations = 16,
     /// See [`Resource::References`].
