@@ -7,12 +7,12 @@
 use crate::arch::aarch64::percpu::PerCpu;
 use crate::arch::aarch64::registers::{mrs, msr};
 use crate::dev::pl011::Pl011;
-use crate::lock::FlagLock;
 use crate::state::{self, state_of};
 use cofferdam_plan::{Domain, DomainFlags, Header, HeaderFlags, NO_INTID, Plan, UartKind};
 use core::fmt::Write;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use hyp_min::vdev::console::{Left, Mux, OUTPUT, Sources};
+use hyp_min::vdev::lock::FlagLock;
 use hyp_min::vdev::ring::Ring;
 use hyp_min::vdev::vuart::{Effect, Vuart};
 use hyp_min::vdev::{Access, Outcome};
@@ -179,10 +179,11 @@ fn refresh(plan: &Plan<'_>, domain: &Domain, vuart: &mut Vuart) {
     apply(plan, domain, effect);
 }
 
-/// One guest access to its virtual UART.
-pub(crate) fn access(cpu: &PerCpu, access: Access) -> Outcome {
+/// One guest access to its virtual UART. `None` where another CPU keeps the registers: one that drains, which may belong
+/// to another domain. Nothing has happened then, and the guest is to try again.
+pub(crate) fn access(cpu: &PerCpu, access: Access) -> Option<Outcome> {
     let (plan, domain, state) = (cpu.plan(), cpu.domain(), cpu.state);
-    let done = state.vuart.with(|vuart| {
+    let (outcome, changed) = state.vuart.with(|vuart| {
         let room = !state.output.is_full();
         if !room {
             state.output_was_full.store(true, Ordering::SeqCst);
@@ -191,9 +192,7 @@ pub(crate) fn access(cpu: &PerCpu, access: Access) -> Outcome {
         apply(plan, domain, effect);
         // After a full ring has been seen too: whoever drains may have looked for it just before.
         (outcome, effect.send.is_some() || !room)
-    });
-    // Another vCPU of the same domain holds it and never lets go: it has died in EL2. Reads as zero.
-    let Some((outcome, changed)) = done else { return Outcome::Handled(0) };
+    })?;
     if state.vuart.take_asked() {
         state.vuart.ask(|vuart| refresh(plan, domain, vuart));
     }
@@ -201,7 +200,7 @@ pub(crate) fn access(cpu: &PerCpu, access: Access) -> Outcome {
         flush(plan);
     }
     resume(plan, domain);
-    outcome
+    Some(outcome)
 }
 
 /// Lets receive interrupts through again once the input ring has room.

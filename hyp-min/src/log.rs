@@ -5,9 +5,9 @@
 #![allow(unsafe_code)] // defmt's logger is an unsafe trait
 
 use crate::arch::aarch64::percpu::PerCpu;
-use crate::lock::FlagLock;
 use crate::{console, state};
 use core::cell::{Cell, UnsafeCell};
+use hyp_min::vdev::lock::FlagLock;
 
 /// Longest frame in bytes.
 const FRAME: usize = 96;

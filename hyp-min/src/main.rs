@@ -19,8 +19,6 @@ mod console;
 #[cfg(target_os = "none")]
 mod dev;
 #[cfg(target_os = "none")]
-mod lock;
-#[cfg(target_os = "none")]
 mod log;
 #[cfg(target_os = "none")]
 mod machine;

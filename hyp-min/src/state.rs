@@ -4,12 +4,12 @@
 #![allow(unsafe_code)] // the domains' areas and the plan's place
 
 use crate::arch::aarch64::clear_memory;
-use crate::lock::FlagLock;
 use cofferdam_plan::limits::{MAX_DOMAINS, MAX_VCPUS};
 use cofferdam_plan::{Domain, Plan, va};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use hyp_min::vdev::console::{INPUT, OUTPUT};
 use hyp_min::vdev::dist;
+use hyp_min::vdev::lock::FlagLock;
 use hyp_min::vdev::ring::Ring;
 use hyp_min::vdev::vuart::Vuart;
 

@@ -9,6 +9,7 @@ mod encode;
 #[cfg(test)]
 mod fake;
 pub mod idreg;
+pub mod lock;
 pub mod psci;
 pub mod redist;
 pub mod ring;

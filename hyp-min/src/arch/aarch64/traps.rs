@@ -72,33 +72,35 @@ fn data_abort(cpu: &'static PerCpu, esr: u64) {
     let ipa = syndrome::ipa(mrs!("hpfar_el2"), mrs!("far_el2"));
     let write = access.write.then(|| syndrome::truncate(access, cpu.register(access.register)));
     match emulate(cpu, ipa, access.size, write) {
-        Outcome::Abort => refuse(cpu, esr),
-        Outcome::Handled(value) => {
+        Some(Outcome::Abort) => refuse(cpu, esr),
+        Some(Outcome::Handled(value)) => {
             if !access.write {
                 cpu.set_register(access.register, syndrome::extend(access, value));
             }
             advance(esr);
         }
+        // The guest executes the same instruction again, and takes its interrupts in between.
+        None => {}
     }
 }
 
-/// The three emulated frames, the distributor first.
+/// The three emulated frames, the distributor first. `None`: not now.
 #[inline(always)]
-fn emulate(cpu: &'static PerCpu, ipa: u64, size: u8, write: Option<u64>) -> Outcome {
+fn emulate(cpu: &'static PerCpu, ipa: u64, size: u8, write: Option<u64>) -> Option<Outcome> {
     let header = cpu.plan().header;
     let offset = ipa.wrapping_sub(header.gicd_ipa.0);
     if offset < u64::from(dist::FRAME_SIZE) {
-        return dist::access(&cpu.view, &cpu.distributor.0, Access { offset: offset as u32, size, write });
+        return Some(dist::access(&cpu.view, &cpu.distributor.0, Access { offset: offset as u32, size, write }));
     }
     let offset = ipa.wrapping_sub(header.gicr_ipa.0);
     if offset < u64::from(cpu.domain().vcpu_count) * u64::from(redist::STRIDE) {
-        return redistributor(cpu, Access { offset: offset as u32, size, write });
+        return Some(redistributor(cpu, Access { offset: offset as u32, size, write }));
     }
     let offset = ipa.wrapping_sub(cpu.domain().vuart_ipa.0);
     if cpu.domain().flags & DomainFlags::CONSOLE != 0 && offset < va::PAGE {
         return console::access(cpu, Access { offset: offset as u32, size, write });
     }
-    Outcome::Abort
+    Some(Outcome::Abort)
 }
 
 #[inline(never)]

@@ -14,7 +14,8 @@ const ROUNDS: u32 = 4;
 
 /// A value for one CPU at a time. All zeroes is unlocked, no flag.
 #[repr(C)]
-pub(crate) struct FlagLock<T> {
+#[derive(Debug)]
+pub struct FlagLock<T> {
     taken: AtomicBool,
     asked: AtomicBool,
     value: UnsafeCell<T>,
@@ -25,7 +26,7 @@ unsafe impl<T: Send> Sync for FlagLock<T> {}
 
 impl<T> FlagLock<T> {
     /// Unlocked.
-    pub(crate) const fn new(value: T) -> Self {
+    pub const fn new(value: T) -> Self {
         Self { taken: AtomicBool::new(false), asked: AtomicBool::new(false), value: UnsafeCell::new(value) }
     }
 
@@ -44,7 +45,7 @@ impl<T> FlagLock<T> {
 
     /// Runs `work` under the lock; `None` where it stayed taken for a bounded number of tries.
     #[inline]
-    pub(crate) fn with<R>(&self, mut work: impl FnMut(&mut T) -> R) -> Option<R> {
+    pub fn with<R>(&self, mut work: impl FnMut(&mut T) -> R) -> Option<R> {
         for _ in 0..TRIES {
             if let Some(result) = self.attempt(&mut work) {
                 return Some(result);
@@ -57,7 +58,7 @@ impl<T> FlagLock<T> {
     /// Has `work` run: now, or by whoever holds the lock (who runs the same work), as often as needed and at most a few
     /// times. `None` where another CPU does it.
     #[inline]
-    pub(crate) fn ask<R>(&self, mut work: impl FnMut(&mut T) -> R) -> Option<R> {
+    pub fn ask<R>(&self, mut work: impl FnMut(&mut T) -> R) -> Option<R> {
         self.asked.store(true, Ordering::SeqCst);
         let mut last = None;
         for _ in 0..ROUNDS {
@@ -77,7 +78,56 @@ impl<T> FlagLock<T> {
     }
 
     /// Whether somebody has asked and was not served; clears it.
-    pub(crate) fn take_asked(&self) -> bool {
+    pub fn take_asked(&self) -> bool {
         self.asked.swap(false, Ordering::SeqCst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_stays_taken_is_given_up_and_nothing_is_done() {
+        let lock = FlagLock::new(1);
+        let inner = lock.with(|_| lock.with(|value| *value = 2));
+        assert_eq!(inner, Some(None));
+        assert_eq!(lock.with(|value| *value), Some(1));
+    }
+
+    #[test]
+    fn who_finds_it_taken_leaves_word() {
+        let lock = FlagLock::new(0);
+        assert_eq!(lock.with(|_| lock.ask(|value| *value += 1)), Some(None));
+        assert!(lock.take_asked() && !lock.take_asked());
+        assert_eq!(lock.ask(|value| *value), Some(0));
+        assert!(!lock.take_asked());
+    }
+
+    #[test]
+    fn a_holder_repeats_its_work_a_bounded_number_of_times() {
+        let lock = FlagLock::new(0);
+        let last = lock.ask(|value| {
+            *value += 1;
+            lock.ask(|_| 0);
+            *value
+        });
+        assert_eq!(last, Some(ROUNDS));
+        assert!(lock.take_asked(), "the one that was not served is known");
+    }
+
+    #[test]
+    fn one_at_a_time() {
+        let lock = FlagLock::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..10_000 {
+                        while lock.with(|value| *value += 1).is_none() {}
+                    }
+                });
+            }
+        });
+        assert_eq!(lock.with(|value| *value), Some(20_000));
     }
 }
