@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 /// How long QEMU may take to end after the hypervisor said that all domains have.
 const POWER_OFF: Duration = Duration::from_secs(5);
 
+/// How often the log's own UART is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
 /// How the image reaches the machine.
 #[derive(Clone, Debug)]
 pub(crate) enum Boot {
@@ -136,26 +139,54 @@ fn watch(child: &mut Child, run: &mut Run<'_>, sink: &mut dyn Sink) -> Result<En
     let Some(output) = child.stdout.take() else { return Err(Trouble::other("QEMU has no output")) };
     let (send, lines) = mpsc::channel();
     thread::spawn(move || read_lines(output, &send));
+    let mut log = Tail::new(run.log);
     let started = Instant::now();
     let mut limit = run.limit;
     let mut end = End::NoEndLine;
     loop {
-        let left = limit.map(|limit| limit.saturating_sub(started.elapsed()));
-        let line = match left {
-            Some(left) => lines.recv_timeout(left),
-            None => lines.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        };
-        match line {
+        for line in log.lines() {
+            deliver(&line, run, sink);
+        }
+        let left = limit.map_or(Duration::MAX, |limit| limit.saturating_sub(started.elapsed()));
+        match lines.recv_timeout(left.min(LOOK_AGAIN)) {
             Ok(line) => {
                 if let Some(parked) = deliver(&line, run, sink) {
                     end = End::Parked(parked);
                     limit = Some(started.elapsed() + POWER_OFF);
                 }
             }
+            Err(RecvTimeoutError::Timeout) if left > LOOK_AGAIN => {}
             Err(RecvTimeoutError::Timeout) if matches!(end, End::Parked(_)) => return Ok(End::StayedOn),
             Err(RecvTimeoutError::Timeout) => return Ok(End::TimeOver),
-            Err(RecvTimeoutError::Disconnected) => return Ok(end),
+            Err(RecvTimeoutError::Disconnected) => {
+                for line in log.lines() {
+                    deliver(&line, run, sink);
+                }
+                return Ok(end);
+            }
         }
+    }
+}
+
+/// The file that QEMU writes the log's own UART to, read as it grows.
+struct Tail {
+    file: Option<PathBuf>,
+    read: usize,
+}
+
+impl Tail {
+    fn new(file: Option<&Path>) -> Self {
+        Self { file: file.map(Path::to_path_buf), read: 0 }
+    }
+
+    /// Whole lines that have come since the last call.
+    fn lines(&mut self) -> Vec<String> {
+        // QEMU makes the file when it starts; before that there is nothing to read.
+        let Some(bytes) = self.file.as_ref().and_then(|file| std::fs::read(file).ok()) else { return Vec::new() };
+        let new = bytes.get(self.read..).unwrap_or(&[]);
+        let whole = new.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        self.read += whole;
+        String::from_utf8_lossy(&new[..whole]).lines().map(String::from).collect()
     }
 }
 
