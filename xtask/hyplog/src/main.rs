@@ -76,7 +76,9 @@ fn decode(table: &Table, locations: Option<&Locations>, mut bytes: Vec<u8>) -> V
                 let level = frame.level().map_or("", |level| level.as_str());
                 let place = locations
                     .and_then(|all| all.get(&frame.index()))
-                    .map(|place| format!("  ({}:{})", place.file.display(), place.line))
+                    .map(|place| {
+                        format!("  ({}:{})", place.file.strip_prefix(".").unwrap_or(&place.file).display(), place.line)
+                    })
                     .unwrap_or_default();
                 lines.push(Ok(format!("{level:<5} {}{place}", frame.display_message()).trim_start().to_string()));
             }

@@ -1,4 +1,4 @@
-//! One figure of the table: measured, goal, peers. The peers' were taken on the same QEMU with the same probe guest.
+//! One figure of the table: measured, goal, peers. The peers' were taken on the same QEMU with an equal guest.
 
 use crate::render::{Json, object, string};
 
