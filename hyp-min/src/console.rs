@@ -9,7 +9,7 @@ use crate::arch::aarch64::registers::{mrs, msr};
 use crate::dev::pl011::Pl011;
 use crate::state::{self, state_of};
 use cofferdam_plan::{Domain, DomainFlags, Header, HeaderFlags, NO_INTID, Plan, UartKind};
-use core::fmt::Write;
+use core::fmt::{Arguments, Write};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use hyp_min::vdev::console::{Left, Mux, OUTPUT, Sources};
 use hyp_min::vdev::lock::FlagLock;
@@ -104,9 +104,17 @@ pub(crate) fn say_now(header: &Header, text: &[u8]) {
     }
 }
 
-/// Queues a whole line of the hypervisor's own; drops it where it does not fit.
-pub(crate) fn say(line: &[u8]) {
-    OWN_PRODUCER.with(|()| OWN.push_all(line));
+/// Queues a whole line of the hypervisor's own. Answers whether it fits; with `keep_room` only half of the ring is to be
+/// had, so that what guests cause as often as they like never takes the place of a domain's last record.
+pub(crate) fn say(line: &[u8], keep_room: bool) -> bool {
+    let most = if keep_room { OUTPUT / 2 } else { OUTPUT };
+    OWN_PRODUCER.with(|()| OWN.push_within(line, most)) == Some(true)
+}
+
+/// The same with a text, at most 40 bytes long.
+pub(crate) fn say_text(text: Arguments<'_>, keep_room: bool) -> bool {
+    let mut line = Line { bytes: [0; 40], len: 0 };
+    line.write_fmt(text).is_ok() && line.bytes.get(..line.len).is_some_and(|line| say(line, keep_room))
 }
 
 /// Sends what can be sent now.
@@ -271,10 +279,8 @@ pub(crate) fn drain(plan: &'static Plan<'static>) {
 
 /// The last line before the power goes.
 pub(crate) fn say_end() {
-    let mut line = Line { bytes: [0; 40], len: 0 };
-    if writeln!(line, "[hyp] end parked={}", state::parked()).is_ok() {
-        say(line.bytes.get(..line.len).unwrap_or(&[]));
-    }
+    crate::log::tell_losses(false);
+    say_text(format_args!("[hyp] end parked={}\n", state::parked()), false);
 }
 
 struct Line {

@@ -1,12 +1,15 @@
 //! The hypervisor's log: defmt frames, one per line, in hex: `[hyp] ~…` on the console, or on a UART of its own.
 //!
 //! A frame is built in the CPU's own buffer, so CPUs never mix; a record that a guest can cause goes through its CPU's
-//! allowance, and what was held back is counted and told.
+//! allowance, and what was held back is counted and told. A record that finds no room is counted and told too; half of
+//! the room is for domains' last records alone.
 #![allow(unsafe_code)] // defmt's logger is an unsafe trait
 
 use crate::arch::aarch64::percpu::PerCpu;
 use crate::{console, state};
+use cofferdam_plan::Plan;
 use core::cell::{Cell, UnsafeCell};
+use core::sync::atomic::{AtomicU32, Ordering};
 use hyp_min::vdev::lock::FlagLock;
 
 /// Longest frame in bytes.
@@ -26,6 +29,7 @@ pub(crate) struct Buffer {
     spent: Cell<u32>,
     since: Cell<u64>,
     held_back: Cell<u32>,
+    last: Cell<bool>,
 }
 
 impl Buffer {
@@ -37,6 +41,7 @@ impl Buffer {
             spent: Cell::new(0),
             since: Cell::new(0),
             held_back: Cell::new(0),
+            last: Cell::new(false),
         }
     }
 
@@ -67,30 +72,48 @@ impl Buffer {
         }
     }
 
+    /// What this CPU logs from now on is about its domain's end, or EL2's own: it may use the room kept for that.
+    pub(crate) fn last_words(&self) {
+        self.last.set(true);
+    }
+
     fn emit(&self) {
-        let mut line = [0u8; PREFIX.len() + 2 * FRAME + 1];
-        let Some(frame) = self.bytes.get(..self.len.get()) else { return };
-        let mut len = 0;
-        let mut put = |byte: u8| {
-            if let Some(place) = line.get_mut(len) {
-                *place = byte;
-                len += 1;
-            }
-        };
-        PREFIX.iter().for_each(|byte| put(*byte));
-        for byte in frame {
-            put(hex(byte.get() >> 4));
-            put(hex(byte.get() & 0xF));
-        }
-        put(b'\n');
-        let line = line.get(..len).unwrap_or(&[]);
         let Some(plan) = state::plan() else { return };
-        let Some(uart) = console::log_uart(plan) else {
-            console::say(line);
-            console::flush(plan);
-            return;
-        };
-        LOG_UART.with(|()| line.iter().all(|byte| (0..POLLS).any(|_| uart.send(*byte))));
+        let keep_room = state::is_open_to_guests() && !self.last.get();
+        tell_losses(keep_room);
+        let frame = self.bytes.get(..self.len.get());
+        if !frame.is_some_and(|frame| write_out(plan, frame, keep_room)) {
+            LOST.fetch_add(1, Ordering::Relaxed);
+        }
+        console::flush(plan);
+    }
+}
+
+/// Records that had no room.
+static LOST: AtomicU32 = AtomicU32::new(0);
+
+/// Says how many records were lost, if any were and there is room for saying so.
+pub(crate) fn tell_losses(keep_room: bool) {
+    let lost = LOST.swap(0, Ordering::Relaxed);
+    if lost != 0 && !console::say_text(format_args!("[hyp] records lost: {lost}\n"), keep_room) {
+        LOST.fetch_add(lost, Ordering::Relaxed);
+    }
+}
+
+/// One frame as a line. Answers whether it had room.
+fn write_out(plan: &Plan<'_>, frame: &[Cell<u8>], keep_room: bool) -> bool {
+    let mut line = [0u8; PREFIX.len() + 2 * FRAME + 1];
+    let nibbles = frame.iter().flat_map(|byte| [hex(byte.get() >> 4), hex(byte.get() & 0xF)]);
+    let text = PREFIX.iter().copied().chain(nibbles).chain([b'\n']);
+    let mut len = 0;
+    for (place, byte) in line.iter_mut().zip(text) {
+        *place = byte;
+        len += 1;
+    }
+    let line = line.get(..len).unwrap_or(&[]);
+    match console::log_uart(plan) {
+        None => console::say(line, keep_room),
+        Some(uart) => LOG_UART.with(|()| line.iter().all(|byte| (0..POLLS).any(|_| uart.send(*byte)))) == Some(true),
     }
 }
 

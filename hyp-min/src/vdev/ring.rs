@@ -77,6 +77,15 @@ impl<const N: usize> Ring<N> {
         true
     }
 
+    /// Producer: [`Ring::push_all`], but only where at most `most` bytes wait afterwards: the room above is for others.
+    pub fn push_within(&self, bytes: &[u8], most: usize) -> bool {
+        if self.len() + bytes.len() > most {
+            self.count_loss(bytes.len() as u32);
+            return false;
+        }
+        self.push_all(bytes)
+    }
+
     /// Producer: counts `bytes` as dropped.
     pub fn count_loss(&self, bytes: u32) {
         self.lost.store(self.lost.load(Ordering::Relaxed).wrapping_add(bytes), Ordering::Relaxed);
@@ -177,6 +186,16 @@ mod tests {
         assert!(ring.push_all(&[4]));
         let left: [Option<u8>; 5] = core::array::from_fn(|_| ring.pop());
         assert_eq!(left, [Some(1), Some(2), Some(3), Some(4), None]);
+    }
+
+    #[test]
+    fn room_can_be_kept() {
+        let ring = Ring::<8>::new();
+        assert!(ring.push_within(b"abc\n", 4) && !ring.push_within(b"\n", 4) && ring.lost() == 1);
+        assert!(ring.push_within(b"ABC\n", 8) && !ring.push_within(b"", 4) && ring.len() == 8);
+        assert!(!ring.push_within(b"\n", 9) && ring.lost() == 2, "never more than there is");
+        let left: Vec<u8> = core::iter::from_fn(|| ring.pop()).collect();
+        assert_eq!(left, b"abc\nABC\n");
     }
 
     #[test]

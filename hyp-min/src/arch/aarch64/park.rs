@@ -39,6 +39,7 @@ pub(crate) fn fault(cpu: &'static PerCpu, reason: Reason) -> ! {
     if first.is_err() {
         idle(cpu);
     }
+    cpu.log.last_words();
     if syndrome::hpfar_valid(esr) && is_guest_abort(esr) {
         let ipa = syndrome::ipa(mrs!("hpfar_el2"), far);
         defmt::error!(

@@ -240,6 +240,9 @@ extern "C" fn trap_own(cpu: Option<&'static PerCpu>, kind: u64) -> ! {
     if before > 1 || !state::is_open_to_guests() && before > 0 {
         firmware::power_off_or_sleep(!state::is_open_to_guests());
     }
+    if let Some(cpu) = cpu {
+        cpu.log.last_words();
+    }
     if before == 0 {
         let (pc, esr, far) = (mrs!("elr_el2"), mrs!("esr_el2"), mrs!("far_el2"));
         defmt::error!("exception {=u64} in EL2: pc {=u64:#x} esr {=u64:#x} far {=u64:#x}", kind, pc, esr, far);
