@@ -6,7 +6,7 @@ use crate::report::HypervisorRam;
 use crate::trouble::Trouble;
 use cofferdam_plan::Plan;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use zerocopy::IntoBytes;
 
 /// The size figures.
@@ -54,30 +54,34 @@ fn lines_of_plan() -> Result<u64, Trouble> {
 
 /// Lines of Rust and assembly that are not blank, not comment and not test, in a folder and below.
 fn lines(folder: &Path) -> Result<u64, Trouble> {
-    let mut sum = 0;
-    let mut tests: Vec<String> = Vec::new();
-    let mut texts = Vec::new();
+    let mut sources = Vec::new();
+    gather(folder, &mut sources)?;
+    let tests: Vec<PathBuf> = sources.iter().flat_map(|(path, text)| test_files(path, text)).collect();
+    let kept = sources.iter().filter(|(path, _)| !tests.contains(path));
+    Ok(kept.map(|(_, text)| code_lines(text)).sum())
+}
+
+/// Every source below `folder`, with its text.
+fn gather(folder: &Path, sources: &mut Vec<(PathBuf, String)>) -> Result<(), Trouble> {
     for entry in fs::read_dir(folder).map_err(Trouble::file(folder, "list"))?.flatten() {
         let path = entry.path();
         if path.is_dir() {
-            sum += lines(&path)?;
+            gather(&path, sources)?;
         } else if path.extension().is_some_and(|extension| extension == "rs" || extension == "S") {
             let text = String::from_utf8_lossy(&repo::read(&path)?).into_owned();
-            let mut before = "";
-            for line in text.lines() {
-                if before.trim() == "#[cfg(test)]" {
-                    // `mod name;`: that file is a test.
-                    tests.extend(
-                        line.trim().strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';')).map(String::from),
-                    );
-                }
-                before = line;
-            }
-            texts.push((path.file_stem().unwrap_or_default().to_string_lossy().into_owned(), text));
+            sources.push((path, text));
         }
     }
-    let kept = texts.iter().filter(|(name, _)| !tests.contains(name));
-    Ok(sum + kept.map(|(_, text)| code_lines(text)).sum::<u64>())
+    Ok(())
+}
+
+/// The files that `path` declares as test modules: `#[cfg(test)]`, then `mod name;`.
+fn test_files(path: &Path, text: &str) -> Vec<PathBuf> {
+    let is_root = path.file_stem().is_some_and(|stem| stem == "mod" || stem == "lib" || stem == "main");
+    let folder = if is_root { path.parent().unwrap_or(path).to_path_buf() } else { path.with_extension("") };
+    let names = text.lines().zip(text.lines().skip(1)).filter(|(before, _)| before.trim() == "#[cfg(test)]");
+    let names = names.filter_map(|(_, line)| line.trim().strip_prefix("mod ")?.strip_suffix(';'));
+    names.map(|name| folder.join(name).with_extension("rs")).collect()
 }
 
 /// Counts one file's. A `#[cfg(test)]` module ends the file, as the house does it.
@@ -105,11 +109,19 @@ fn code_lines(text: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::code_lines;
+    use super::{code_lines, test_files};
+    use std::path::{Path, PathBuf};
 
     #[test]
     fn only_code_counts() {
         let text = "//! what\n\nuse a; // why\n/* long\n   text */\nfn f() {}\n#[cfg(test)]\nmod fake;\nfn g() {}\n#[cfg(test)]\nmod tests {\n    fn t() {}\n}\n";
         assert_eq!(code_lines(text), 3);
+    }
+
+    #[test]
+    fn test_files_lie_where_rust_looks_for_them() {
+        let text = "#[cfg(test)]\nmod tests;\nmod kept;\n";
+        assert_eq!(test_files(Path::new("a/b.rs"), text), [PathBuf::from("a/b/tests.rs")]);
+        assert_eq!(test_files(Path::new("a/mod.rs"), text), [PathBuf::from("a/tests.rs")]);
     }
 }
