@@ -1,4 +1,4 @@
-//! Links the guests with the unikernel's script; `bench` starts at its own first instruction.
+//! Links the guests with the unikernel's script; some start at a first instruction of their own.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -7,5 +7,7 @@ fn main() {
     }
     println!("cargo:rustc-link-arg-bins=-Tunikernel.ld");
     println!("cargo:rustc-link-arg-bins=-zmax-page-size=4096");
-    println!("cargo:rustc-link-arg-bin=bench=--entry=bench_start");
+    for own_start in ["bench", "clean", "preload"] {
+        println!("cargo:rustc-link-arg-bin={own_start}=--entry={own_start}_start");
+    }
 }

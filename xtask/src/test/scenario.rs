@@ -73,7 +73,13 @@ fn one(name: &str, guest_dir: &Path) -> Result<(), String> {
     let file = repo::root().join("qemu/tests").join(name);
     let text = fs::read_to_string(file.with_extension("expected"))
         .map_err(|error| format!("qemu/tests/{name}.expected: {error}"))?;
-    let expected = Expected::parse(&text).map_err(|error| format!("qemu/tests/{name}.expected: {error}"))?;
+    let mut expected = Expected::parse(&text).map_err(|error| format!("qemu/tests/{name}.expected: {error}"))?;
+    // QEMU's own option syntax doubles commas.
+    let shown = |path: &Path| path.display().to_string().replace(',', ",,");
+    let image = repo::target().join("images").join(format!("{name}.Image"));
+    for argument in &mut expected.qemu {
+        *argument = argument.replace("{guests}", &shown(guest_dir)).replace("{image}", &shown(&image));
+    }
     let args = ["--guest-dir".into(), guest_dir.display().to_string()];
     let actual = xtask_run(&file.with_extension("dts"), &expected, &args)?;
     let report = expected.compare(&actual);
