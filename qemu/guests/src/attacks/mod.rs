@@ -59,6 +59,7 @@ pub const ATTACKS: &[(&str, Attack)] = &[
     ("reset", calls::reset),
     ("suspend", calls::suspend),
     ("deaf", storms::deaf),
+    ("stuck-uart", storms::stuck_uart),
 ];
 
 /// The boot argument `key=0x…`.

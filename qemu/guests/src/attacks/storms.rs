@@ -6,7 +6,8 @@ use crate::probe::load32;
 use crate::report::Report;
 use core::arch::asm;
 use core::time::Duration;
-use unikernel::platform::Conduit;
+use unikernel::mmio::Registers;
+use unikernel::platform::{Conduit, platform};
 use unikernel::{clock, cpu, print, println, psci, write_sysreg};
 
 const LENGTH: Duration = Duration::from_millis(1500);
@@ -114,4 +115,13 @@ pub(super) fn deaf(report: &mut Report) {
     println!("not listening");
     clock::sleep(LENGTH);
     report.check("slept through it", true, "");
+}
+
+/// Sends without looking whether there is room, to a console that takes nothing. Ends without a word: saying one waits for room.
+pub(super) fn stuck_uart(_: &mut Report) {
+    if let Some(console) = platform().console {
+        let registers = Registers::new(console.region);
+        storm(|| registers.write(0, u32::from(b'x')));
+    }
+    psci::system_off()
 }

@@ -48,7 +48,9 @@ fn pattern(index: usize) -> u64 {
 
 fn main() {
     let ticks = platform::platform().argument("ticks").and_then(|text| text.parse().ok()).unwrap_or(20);
-    println!("victim: {ticks} ticks of {} ms begin", PERIOD.as_millis());
+    // With a UART of its own there is nobody to say whose line it is.
+    let who = if platform::platform().argument("bare").is_some() { "[victim] " } else { "" };
+    println!("{who}victim: {ticks} ticks of {} ms begin", PERIOD.as_millis());
     for (index, word) in CANARY.iter().enumerate() {
         word.store(pattern(index), Ordering::Relaxed);
     }
@@ -74,13 +76,13 @@ fn main() {
         if clock::ticks() >= due + period {
             missed += 1;
         }
-        println!("victim: tick {tick:03} of {ticks:03}, the quick brown fox jumps over the lazy dog");
+        println!("{who}victim: tick {tick:03} of {ticks:03}, the quick brown fox jumps over the lazy dog");
     }
-    println!("victim: {ticks} ticks, {missed} missed");
+    println!("{who}victim: {ticks} ticks, {missed} missed");
     if rtc.is_some() {
-        println!("victim: {} alarm of its RTC", ALARMS.load(Ordering::Relaxed));
+        println!("{who}victim: {} alarm of its RTC", ALARMS.load(Ordering::Relaxed));
     }
     let changed =
         CANARY.iter().enumerate().filter(|(index, word)| word.load(Ordering::Relaxed) != pattern(*index)).count();
-    println!("victim: {} stray interrupts, {changed} words of memory changed", STRAYS.load(Ordering::Relaxed));
+    println!("{who}victim: {} stray interrupts, {changed} words of memory changed", STRAYS.load(Ordering::Relaxed));
 }
