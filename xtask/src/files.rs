@@ -2,6 +2,7 @@
 //!
 //! Includes are searched in the including file's folder, then in each `-I` folder, then in the repository's `dts/`.
 
+use crate::render::Message;
 use crate::repo;
 use crate::trouble::Trouble;
 use cofferdam_dts::{Loaded, Loader, Source, Span, dtb};
@@ -37,24 +38,24 @@ impl Files {
         Ok(self.keep(shown, text))
     }
 
-    /// A board given as a flattened device tree, as source text.
+    /// A board given as a flattened device tree, as source text. Where it is damaged: what is wrong with it.
     ///
     /// # Errors
-    /// It cannot be read, or is damaged.
-    pub(crate) fn board(&self, path: &Path) -> Result<Source<'_>, Trouble> {
+    /// It cannot be read.
+    pub(crate) fn board(&self, path: &Path) -> Result<Result<Source<'_>, Message<'_>>, Trouble> {
         let shown = normal(path);
-        if let Some(known) = self.known(&shown) {
-            return Ok(known);
+        // A damaged one has no text and is looked at again.
+        if let Some(known) = self.known(&shown).filter(|known| !known.text.is_empty()) {
+            return Ok(Ok(known));
         }
         let blob = repo::read(path)?;
         let mut text = vec![0; blob.len().saturating_mul(6).max(1024)];
         loop {
             match dtb::decompile(&blob, &mut text) {
-                Ok(Ok(text)) => return Ok(self.keep(shown, text.to_owned())),
+                Ok(Ok(text)) => return Ok(Ok(self.keep(shown, text.to_owned()))),
                 Ok(Err(error)) => {
-                    let error = error.diagnostic(Span::default());
-                    let (message, help) = (error.fill(error.message), error.fill(error.help));
-                    return Err(Trouble::other(format!("{shown}: {}: {message}; {help}", error.code)));
+                    let nothing = self.keep(shown, String::new());
+                    return Ok(Err(Message::new(&error.diagnostic(Span::default()), &[nothing])));
                 }
                 Err(_) => text.resize(text.len().saturating_mul(2), 0),
             }

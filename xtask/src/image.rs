@@ -82,8 +82,31 @@ pub(crate) fn main(args: &Args) -> Done {
 
 /// Compiles `layout` and puts its image together. `None` where it has errors; they have been shown on standard error.
 pub(crate) fn build(layout: &Path, options: &Options) -> Result<Option<Built>, Trouble> {
+    if !has_hypervisor(layout, options)? {
+        return Ok(None);
+    }
     let hypervisor = Hypervisor::build()?;
     build_with(&hypervisor, layout, options)
+}
+
+/// Whether there is a hypervisor for the layout's board; where there is none, says so. Looked at before anything is built.
+fn has_hypervisor(layout: &Path, options: &Options) -> Result<bool, Trouble> {
+    let files = Files::default();
+    let guests = Guests::new(layout, &options.guest_dir, true);
+    let job = Job { layout, options, hypervisor: None, guests: &guests, files: &files };
+    pipeline::compile(&job, |outcome| {
+        let arch = outcome.board.arch;
+        // After an error in the board the architecture is a guess; the errors are shown with the image's.
+        if arch.hypervisor_supported() || outcome.errors > 0 {
+            return Ok(true);
+        }
+        eprint!("{}", render::render(&outcome.messages, render::Format::Human, std::io::stderr().is_terminal()));
+        eprintln!(
+            "error: there is no hypervisor for {} yet: the layout is sound, but no image can be made of it",
+            arch.name()
+        );
+        Ok(false)
+    })
 }
 
 /// As [`build`], with a hypervisor that has been built already.
@@ -105,11 +128,7 @@ fn put_together(
     let (board, layout) = (outcome.board, outcome.layout);
     let Some(compiled) = outcome.compiled else { return Ok(None) };
     if !board.arch.hypervisor_supported() {
-        eprintln!(
-            "error: there is no hypervisor for {} yet: the layout is sound, but no image can be made of it",
-            board.arch.name()
-        );
-        return Ok(None);
+        return Err(Trouble::other(format!("there is no hypervisor for {} yet", board.arch.name())));
     }
     let blob = compiled.blob.as_bytes().to_vec();
     let plan = Plan::read_whole(compiled.blob.as_bytes())

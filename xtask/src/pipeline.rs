@@ -121,6 +121,11 @@ pub(crate) fn compile<'f, R>(
 ) -> Result<R, Trouble> {
     let source = job.files.open(job.layout)?;
     let board = job.options.board.as_deref().map(|path| job.files.board(path)).transpose()?;
+    let (board, damaged) = match board {
+        Some(Err(message)) => (None, Some(message)),
+        Some(Ok(board)) => (Some(board), None),
+        None => (None, None),
+    };
     // The layout stands behind its board, as if it had included it.
     let mains: Vec<Source<'f>> = board.into_iter().chain([source]).collect();
     let mut room = Room::new();
@@ -149,6 +154,12 @@ pub(crate) fn compile<'f, R>(
         let (board, layout) = &read;
         let memory = compile::Memory { blob, pieces, payloads, ranges, scratch, bytes };
         let hypervisor = job.hypervisor.map_or(HypImage::NOMINAL, Hypervisor::image);
+        // Without its board, whatever else could be said of the layout would only be a consequence.
+        if let Some(message) = damaged {
+            let places = message.places.iter().map(|place| place.source);
+            let (sources, messages) = (places.collect::<Vec<_>>(), vec![message.clone()]);
+            return visit(Outcome { messages, errors: 1, sources: &sources, board, layout, compiled: None });
+        }
         let compiled = match compile::plan(memory, board, layout, job.guests, &hypervisor, &mut diagnostics) {
             Ok(compiled) => compiled,
             Err(_) => {
@@ -176,4 +187,34 @@ pub(crate) fn compile<'f, R>(
         });
     }
     Err(Trouble::other("the compiler asks for more memory without end; please report this layout"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_board_is_one_error_of_the_layout_each_time() {
+        let folder = std::env::temp_dir().join(format!("cofferdam-damaged-{}", std::process::id()));
+        let (board, layout) = (folder.join("board.dtb"), folder.join("layout.dts"));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(&board, b"PK\x03\x04").unwrap();
+        std::fs::write(&layout, "/dts-v1/;\n&uart0 { };\n").unwrap();
+        let options = Options { board: Some(board.clone()), ..Options::default() };
+        let files = Files::default();
+        for _ in 0..2 {
+            let guests = Guests::new(&layout, &[], true);
+            let job = Job { layout: &layout, options: &options, hypervisor: None, guests: &guests, files: &files };
+            let seen = compile(&job, |outcome| {
+                assert!(outcome.compiled.is_none());
+                let place = |message: &Message<'_>| message.places[0].source.path.to_owned();
+                let seen = outcome.messages.iter().map(|m| (m.code.clone(), m.text.clone(), place(m)));
+                Ok((outcome.errors, seen.collect::<Vec<_>>()))
+            });
+            let Ok((errors, seen)) = seen else { panic!("a damaged board is no trouble of the tool") };
+            let text = "this is not a flattened device tree".to_owned();
+            assert_eq!((errors, seen), (1, vec![("E0124".to_owned(), text, board.display().to_string())]));
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

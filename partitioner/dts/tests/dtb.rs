@@ -69,6 +69,38 @@ fn a_layout_goes_on_top_of_a_blob() {
     });
 }
 
+/// `dtc -@` writes labels as properties of `/__symbols__`; they come back as labels.
+#[test]
+fn symbols_are_labels() {
+    let text = r#"/dts-v1/; / {
+        soc { uart@1000 { }; uart { uart@1000 { }; }; };
+        __symbols__ {
+            uart0 = "/soc/uart@1000";
+            serial = "/soc/uart@1000";
+            inner = "/soc/uart/uart@1000";
+            machine = "/";
+            gone = "/soc/spi";
+            not-a-label = "/soc";
+            cells = <0x2f736f63>;
+        };
+    };"#;
+    let text = decompile(&blob(text));
+    assert!(text.contains("uart0: serial: uart@1000 {"), "{text}");
+    assert!(text.contains("machine: / {"), "{text}");
+    let board = Source { path: "board.dtb", text: leak(text) };
+    let layout =
+        Source { path: "l.dts", text: "/dts-v1/;\n&uart0 { on = <&inner>; };\n&machine { model = \"m\"; };\n" };
+    with(&mut Files, &[board, layout], |parsed, all| {
+        assert!(all.is_empty(), "{}", show(&parsed, all[0]));
+        let path = |label| parsed.tree.by_label(label).map(|node| node.path().to_string());
+        assert_eq!(path("uart0").as_deref(), Some("/soc/uart@1000"));
+        assert_eq!(path("serial"), path("uart0"));
+        assert_eq!(path("inner").as_deref(), Some("/soc/uart/uart@1000"));
+        assert_eq!(path("gone").or(path("cells")), None);
+        assert!(parsed.tree.by_path("/soc/uart@1000").unwrap().property("on").is_some());
+    });
+}
+
 #[test]
 fn what_cannot_be_read_says_why() {
     let good = blob(TEXT);
