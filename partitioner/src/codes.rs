@@ -84,6 +84,8 @@ codes! {
     OUT_OF_RAM = error(323);
     /// The image finds no room at the planned address.
     NO_ROOM_FOR_IMAGE = error(324);
+    /// The image would lie at addresses EL2 uses for itself.
+    IMAGE_IN_WINDOW = error(325);
 
     /// One CPU in two domains, or twice in one.
     CPU_TWICE = error(401);
@@ -205,6 +207,8 @@ codes! {
     DTB_DAMAGED = error(1119);
     /// A guest image larger than the memory region it starts in.
     IMAGE_TOO_LARGE = error(1120);
+    /// A device tree that would lie across two pieces of RAM.
+    DTB_SCATTERED = error(1121);
 
     /// A domain name that is taken.
     RESERVED_NAME = error(1201);

@@ -15,6 +15,7 @@ use crate::resolve::util::up;
 use crate::resolve::{BLOCK, Decided, Payload, Piece, Range, lines, pinned, space};
 use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Tree};
 use cofferdam_plan::limits::{MAX_DOMAINS, MAX_RECORDS};
+use cofferdam_plan::va::HYP_VA;
 use cofferdam_plan::{IntId, Pa};
 use cofferdam_verify::Refusal;
 use zerocopy::IntoBytes;
@@ -238,6 +239,10 @@ pub fn plan<'a, 'm>(
                 diagnostics.push(too_many_records(board, layout, len));
                 return Ok(None);
             }
+            Err(EmitError::Window(end)) => {
+                diagnostics.push(in_window(board, placed.base, end));
+                return Ok(None);
+            }
             Err(EmitError::Internal) => {
                 diagnostics.push(internal(board, "the tables"));
                 return Ok(None);
@@ -298,6 +303,16 @@ fn internal<'a>(board: &Board<'a>, what: &'static str) -> Diagnostic<'a> {
     )
     .args(&[Arg::Text(what)])
     .help("please report it with the layout; no image is made")
+}
+
+fn in_window<'a>(board: &Board<'a>, base: u64, end: u64) -> Diagnostic<'a> {
+    let bank = board.ram.iter().find(|bank| bank.value.contains(Pa(base)));
+    let span = bank.map_or(board.tree.root().span(), |bank| bank.span);
+    let message = "the image would lie at {0}, among the addresses the hypervisor uses for itself, {1}";
+    Diagnostic::new(codes::IMAGE_IN_WINDOW, span, message)
+        .args(&[Arg::Hex(base), Arg::Range(HYP_VA, end - HYP_VA)])
+        .label("the image goes to the first 2 MiB boundary at least 2 MiB above the start of this RAM")
+        .help("reserve that place (`/memreserve/ {0} 0x200000;`): the image then goes behind it")
 }
 
 fn too_many_records<'a>(board: &Board<'a>, layout: &Layout<'a, '_>, len: usize) -> Diagnostic<'a> {

@@ -50,6 +50,8 @@ pub(crate) enum EmitError {
     Area(u64),
     /// Header and records have this many bytes, more than the hypervisor reads.
     Records(usize),
+    /// The image's address is one of EL2's own, which end here.
+    Window(u64),
     /// The compiler contradicts itself.
     Internal,
 }
@@ -64,6 +66,7 @@ impl From<PagesError> for EmitError {
     fn from(error: PagesError) -> Self {
         match error {
             PagesError::Full(full) => Self::Full(full),
+            PagesError::Window(end) => Self::Window(end),
             PagesError::Twice => Self::Internal,
         }
     }
@@ -114,6 +117,12 @@ impl<'a> Input<'_, 'a, '_> {
         }
         let (audit, audit_payloads) = self.audit(&mut blob)?;
         blob.align(TABLE)?;
+        // The first root is the largest and must be aligned to its size, in RAM: the image starts at a 2 MiB boundary.
+        let widest = (0..self.layout.domains.len()).map(|id| stage2::shape(ipa_bits(self.pieces_of(id))).1).max();
+        while !(blob_offset as usize + blob.at).is_multiple_of(widest.unwrap_or(1) * TABLE) {
+            blob.at += 1;
+            blob.align(TABLE)?;
+        }
 
         let tables_at = blob.at;
         let trees_len: u64 = self.payloads.iter().filter(|p| p.kind == payload::DTB).map(|p| p.mem).sum();

@@ -140,6 +140,9 @@ pub(crate) fn build(
 ) -> Result<El2, PagesError> {
     let base = physical.base;
     let last = space.log() + PAGE;
+    if base < last && base + PAGE > HYP_VA {
+        return Err(PagesError::Window(last));
+    }
     let width = bits(last.max(base + PAGE)).max(32);
     let root = pages.root(if width <= 39 { 1 } else { 0 }, 1)?;
     let mut map = |va, pa, size, attributes| pages.map(root, va, pa, size, attributes);

@@ -21,6 +21,8 @@ pub(crate) enum PagesError {
     Full(Full),
     /// Something is mapped there already: a mistake of the compiler.
     Twice,
+    /// The page the boot stub turns the MMU on in lies among EL2's own addresses, which end here.
+    Window(u64),
 }
 
 /// A row of table pages being filled.

@@ -83,6 +83,7 @@ impl<'a> Placer<'_, '_, 'a, '_> {
             }
         }
         self.pieces.sort_unstable_by_key(|piece| (piece.domain, piece.ipa));
+        self.whole_trees(out);
         placed.unused = self.ranges.get(first_free..).unwrap_or(&[]).iter().map(|free| free.end - free.base).sum();
         Ok((out.errors() == errors).then_some(placed))
     }
@@ -325,6 +326,22 @@ impl<'a> Placer<'_, '_, 'a, '_> {
             return Ok(Some((pa, taken)));
         }
         Ok(None)
+    }
+
+    /// A device tree lies in one piece of RAM: it is proven where it is read, as a whole.
+    fn whole_trees(&self, out: &mut Diagnostics<'_, 'a>) {
+        for tree in self.payloads.iter().filter(|part| part.kind == payload::DTB) {
+            let ram = |piece: &&Piece| piece.domain == tree.domain && piece.kind == grant::RAM;
+            let piece = self.pieces.iter().filter(ram).find(|p| (p.ipa..p.ipa + p.size).contains(&tree.ipa));
+            let Some(end) = piece.map(|p| p.ipa + p.size).filter(|end| *end < tree.end()) else { continue };
+            let name = self.layout.domains.get(tree.domain as usize).map_or("", |domain| domain.name);
+            let message = "the device tree of domain `{0}`, {1}, would lie across {2}, where one piece of its RAM ends";
+            out.push(
+                Diagnostic::new(codes::DTB_SCATTERED, tree.span, message)
+                    .args(&[Arg::Text(name), Arg::Range(tree.ipa, tree.mem), Arg::Hex(end)])
+                    .help("give `dtb-load` an address in a 2 MiB block without kernel and RAM disk, or make the memory larger"),
+            );
+        }
     }
 
     fn no_room(&self, needed: u64) -> Diagnostic<'a> {
