@@ -9,6 +9,7 @@ use crate::emit::audit::Owners;
 use crate::emit::guest::Guest;
 use crate::lent::{Full, Lent, List};
 use crate::model::{Board, Layout};
+use crate::ports::PortBitmap;
 use crate::resolve::payload::Loader;
 use crate::resolve::place::Placer;
 use crate::resolve::util::up;
@@ -117,6 +118,8 @@ pub struct Compiled<'m, 'a> {
     pub pieces: &'m [Piece],
     /// Bytes of RAM that no domain has.
     pub unused: u64,
+    /// The I/O permission bitmap of each domain, in order. Empty on an architecture without I/O ports.
+    pub ports: &'m [PortBitmap],
 }
 
 /// Compiles a merged tree: reads board and layout, then plans. Everything wrong goes to `diagnostics`.
@@ -159,6 +162,7 @@ pub fn plan<'a, 'm>(
             payloads: &[],
             pieces: &[],
             unused: 0,
+            ports: if board.arch.io_ports_supported() { PortBitmap::all(memory.blob, layout)? } else { &[] },
         }));
     }
     let Memory { blob, pieces, payloads, ranges, scratch, bytes: strings } = memory;
@@ -261,6 +265,7 @@ pub fn plan<'a, 'm>(
         payloads: payloads.into_slice(),
         pieces: pieces.into_slice(),
         unused: placed.unused,
+        ports: &[],
     }))
 }
 

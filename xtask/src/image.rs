@@ -96,15 +96,16 @@ fn has_hypervisor(layout: &Path, options: &Options) -> Result<bool, Trouble> {
     let job = Job { layout, options, hypervisor: None, guests: &guests, files: &files };
     pipeline::compile(&job, |outcome| {
         let arch = outcome.board.arch;
-        // After an error in the board the architecture is a guess; the errors are shown with the image's.
-        if arch.hypervisor_supported() || outcome.errors > 0 {
+        if arch.hypervisor_supported() {
             return Ok(true);
         }
         eprint!("{}", render::render(&outcome.messages, render::Format::Human, std::io::stderr().is_terminal()));
-        eprintln!(
-            "error: there is no hypervisor for {} yet: the layout is sound, but no image can be made of it",
-            arch.name()
-        );
+        if outcome.errors == 0 {
+            eprintln!(
+                "error: there is no hypervisor for {} yet: the layout is sound, but no image can be made of it",
+                arch.name()
+            );
+        }
         Ok(false)
     })
 }
@@ -182,4 +183,17 @@ fn flash_size(board: &cofferdam_partitioner::model::Board<'_>) -> Option<u64> {
 fn board_arguments(outcome: &Outcome<'_, '_, '_, '_>) -> Option<PathBuf> {
     let files = outcome.sources.iter().map(|source| Path::new(source.path).with_extension("qemu"));
     files.into_iter().find(|path| path.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_boards_with_a_hypervisor_get_one_built() {
+        for (layout, expected) in [("layouts/x86-ports.dts", false), ("layouts/demo.dts", true)] {
+            let Ok(has) = has_hypervisor(&repo::root().join(layout), &Options::default()) else { panic!("{layout}") };
+            assert_eq!(has, expected, "{layout}");
+        }
+    }
 }

@@ -6,10 +6,13 @@ use cofferdam_dts::Source;
 use cofferdam_dts::{Span, dtb};
 use common::{Files, leak, root, show, with};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A blob that dtc makes of a text.
 fn blob(text: &str) -> Vec<u8> {
-    let path = std::env::temp_dir().join(format!("cofferdam-{}-{:p}.dts", std::process::id(), text));
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("cofferdam-{}-{number}.dts", std::process::id()));
     std::fs::write(&path, text).expect("the folder for temporary files can be written");
     let out = Command::new("dtc").args(["-q", "-I", "dts", "-O", "dtb"]).arg(&path).output();
     let out = out.expect("dtc cannot be started: install device-tree-compiler");

@@ -1,5 +1,6 @@
 //! What a report says, taken from the plan's bytes.
 
+use super::unused;
 use crate::elf::hex;
 use crate::formats;
 use crate::guests::Guests;
@@ -160,7 +161,7 @@ impl Report {
             layout: layout.display().to_string(),
             says,
             domains: domains.collect(),
-            tables: vec![kept],
+            tables: vec![kept, unused::table(&audit)],
             open: OPEN.to_vec(),
         })
     }

@@ -4,7 +4,9 @@
 
 mod facts;
 mod html;
+mod ports;
 mod text;
+mod unused;
 
 pub(crate) use facts::{HypervisorRam, Report};
 
@@ -13,7 +15,7 @@ use crate::guests::Guests;
 use crate::hyp::Hypervisor;
 use crate::pipeline::{self, Job, Options};
 use crate::render;
-use crate::trouble::Done;
+use crate::trouble::{Done, Trouble};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
@@ -42,8 +44,11 @@ pub(crate) enum Format {
 
 /// The command itself.
 pub(crate) fn main(args: &Args) -> Done {
-    let hypervisor = Hypervisor::build()?;
     let files = Files::default();
+    if let Some(code) = without_hypervisor(args, &files)? {
+        return Ok(code);
+    }
+    let hypervisor = Hypervisor::build()?;
     let guests = Guests::new(&args.layout, &args.options.guest_dir, false);
     let job = Job {
         layout: &args.layout,
@@ -54,18 +59,33 @@ pub(crate) fn main(args: &Args) -> Done {
     };
     pipeline::compile(&job, |outcome| {
         eprint!("{}", render::render(&outcome.messages, render::Format::Human, std::io::stderr().is_terminal()));
-        let board = outcome.board;
         let Some(compiled) = outcome.compiled else { return Ok(1) };
-        if !board.arch.hypervisor_supported() {
-            eprintln!("error: there is no hypervisor for {} yet, so there is no plan to show", board.arch.name());
-            return Ok(1);
-        }
-        let report = Report::new(&args.layout, compiled, &hypervisor, &guests)?;
-        match args.format {
-            Format::Text => print!("{}", text::render(&report)),
-            Format::Json => println!("{}", report.json()),
-            Format::Html => print!("{}", html::render(&report)),
-        }
+        show(&Report::new(&args.layout, compiled, &hypervisor, &guests)?, args.format);
         Ok(0)
     })
+}
+
+/// Shows a board that there is no hypervisor for, without building one. `None` for any other board.
+fn without_hypervisor(args: &Args, files: &Files) -> Result<Option<u8>, Trouble> {
+    let guests = Guests::new(&args.layout, &args.options.guest_dir, true);
+    let job = Job { layout: &args.layout, options: &args.options, hypervisor: None, guests: &guests, files };
+    pipeline::compile(&job, |outcome| {
+        if outcome.board.arch.hypervisor_supported() {
+            return Ok(None);
+        }
+        eprint!("{}", render::render(&outcome.messages, render::Format::Human, std::io::stderr().is_terminal()));
+        if outcome.errors > 0 {
+            return Ok(Some(1));
+        }
+        show(&ports::report(&args.layout, &outcome), args.format);
+        Ok(Some(0))
+    })
+}
+
+fn show(report: &Report, format: Format) {
+    match format {
+        Format::Text => print!("{}", text::render(report)),
+        Format::Json => println!("{}", report.json()),
+        Format::Html => print!("{}", html::render(report)),
+    }
 }

@@ -29,7 +29,7 @@ impl Text<'_> {
             return Ok(());
         }
         self.write_str(" = ")?;
-        if is_text(value) && !(is_cells(name) && value.len() % 4 == 0) {
+        if is_text(value) && !(is_cells(name) && value.len().is_multiple_of(4)) {
             let strings = value.strip_suffix(&[0]).unwrap_or(value);
             for (index, string) in strings.split(|b| *b == 0).enumerate() {
                 self.write_str(if index == 0 { "\"" } else { ", \"" })?;
@@ -43,7 +43,7 @@ impl Text<'_> {
             }
             return Ok(());
         }
-        let (open, close, width) = if value.len() % 4 == 0 { ('<', '>', 4) } else { ('[', ']', 1) };
+        let (open, close, width) = if value.len().is_multiple_of(4) { ('<', '>', 4) } else { ('[', ']', 1) };
         self.write_char(open)?;
         for (index, bytes) in value.chunks_exact(width).enumerate() {
             if index > 0 {
