@@ -20,6 +20,11 @@ const POWER_OFF: Duration = Duration::from_secs(5);
 /// How often the log's own UART is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
+/// QEMU waiting this long for a processor of a busy build machine may make a guest late.
+const WORTH_SAYING: u64 = 50;
+/// How that is said; the test runner looks for it.
+pub(crate) const WAITED: &str = "run: this machine was busy: QEMU waited for a processor for ";
+
 /// How the image reaches the machine.
 #[derive(Clone, Debug)]
 pub(crate) enum Boot {
@@ -140,6 +145,7 @@ fn watch(child: &mut Child, run: &mut Run<'_>, sink: &mut dyn Sink) -> Result<En
     let (send, lines) = mpsc::channel();
     thread::spawn(move || read_lines(output, &send));
     let mut log = Tail::new(run.log);
+    let mut waited = Waited::new(child.id());
     let started = Instant::now();
     let mut limit = run.limit;
     let mut end = End::NoEndLine;
@@ -147,6 +153,7 @@ fn watch(child: &mut Child, run: &mut Run<'_>, sink: &mut dyn Sink) -> Result<En
         for line in log.lines() {
             deliver(&line, run, sink);
         }
+        waited.look();
         let left = limit.map_or(Duration::MAX, |limit| limit.saturating_sub(started.elapsed()));
         match lines.recv_timeout(left.min(LOOK_AGAIN)) {
             Ok(line) => {
@@ -162,9 +169,43 @@ fn watch(child: &mut Child, run: &mut Run<'_>, sink: &mut dyn Sink) -> Result<En
                 for line in log.lines() {
                     deliver(&line, run, sink);
                 }
+                if waited.millis() >= WORTH_SAYING {
+                    sink.other(&format!("{WAITED}{} ms", waited.millis()));
+                }
                 return Ok(end);
             }
         }
+    }
+}
+
+/// How long QEMU's threads were ready to run and had no processor, by the kernel's own account.
+struct Waited {
+    tasks: PathBuf,
+    nanos: u64,
+    looked: Instant,
+}
+
+impl Waited {
+    fn new(process: u32) -> Self {
+        Self { tasks: PathBuf::from(format!("/proc/{process}/task")), nanos: 0, looked: Instant::now() }
+    }
+
+    /// Adds up `run_delay` of all threads (Linux, Documentation/scheduler/sched-stats.rst). Nothing where there is none.
+    fn look(&mut self) {
+        if self.looked.elapsed() < LOOK_AGAIN {
+            return;
+        }
+        self.looked = Instant::now();
+        let tasks = std::fs::read_dir(&self.tasks).into_iter().flatten().flatten();
+        let delay = |task: std::fs::DirEntry| -> Option<u64> {
+            let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+            text.split_whitespace().nth(1)?.parse().ok()
+        };
+        self.nanos = self.nanos.max(tasks.filter_map(delay).sum());
+    }
+
+    fn millis(&self) -> u64 {
+        self.nanos / 1_000_000
     }
 }
 
