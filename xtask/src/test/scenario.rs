@@ -96,17 +96,40 @@ fn one(name: &str, guest_dir: &Path) -> Result<(), String> {
         }
         // A guest in real time cannot be on time where its machine was not given a processor. That is no finding.
         match actual.stderr.iter().find_map(|line| line.strip_prefix(WAITED)) {
-            Some(waited) if attempt < ATTEMPTS => {
+            Some(waited) if attempt < ATTEMPTS && expected.compare(&punctual(&actual)).is_empty() => {
                 eprintln!("attack {name}: again, because this machine kept QEMU waiting for a processor for {waited}");
             }
-            Some(waited) => {
+            Some(waited) if attempt == ATTEMPTS => {
                 let busy =
                     format!("this machine kept QEMU waiting for a processor for {waited}, {ATTEMPTS} times in a row");
                 return Err(format!("{report}{busy}\nwhole transcript: {}", repo::shown(&log)));
             }
-            None => return Err(format!("{report}whole transcript: {}", repo::shown(&log))),
+            _ => return Err(format!("{report}whole transcript: {}", repo::shown(&log))),
         }
         attempt += 1;
+    }
+}
+
+/// The same run with no tick missed: what is left to differ is no matter of time.
+fn punctual(actual: &Actual) -> Actual {
+    let on_time = |line: &String| match line.rsplit_once(" ticks, ") {
+        Some((before, after)) if after.strip_suffix(" missed").is_some_and(|n| n.parse::<u32>().is_ok()) => {
+            format!("{before} ticks, 0 missed")
+        }
+        _ => line.clone(),
+    };
+    Actual { exit: actual.exit, stdout: actual.stdout.iter().map(on_time).collect(), stderr: actual.stderr.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Actual, punctual};
+
+    #[test]
+    fn only_the_count_of_missed_ticks_is_forgiven() {
+        let run = |line: &str| Actual { exit: Some(0), stdout: vec![line.into()], stderr: Vec::new() };
+        assert_eq!(punctual(&run("[v] victim: 20 ticks, 3 missed")).stdout, ["[v] victim: 20 ticks, 0 missed"]);
+        assert_eq!(punctual(&run("[a] FAIL foreign RAM: got 7")).stdout, ["[a] FAIL foreign RAM: got 7"]);
     }
 }
 
