@@ -11,7 +11,7 @@ use crate::state::{self, state_of};
 use cofferdam_plan::{Domain, DomainFlags, Header, HeaderFlags, NO_INTID, Plan, UartKind};
 use core::fmt::{Arguments, Write};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use hyp_min::vdev::console::{Left, Mux, OUTPUT, Sources};
+use hyp_min::vdev::console::{INPUT, Left, Mux, OUTPUT, Sources};
 use hyp_min::vdev::lock::FlagLock;
 use hyp_min::vdev::ring::Ring;
 use hyp_min::vdev::vuart::{Effect, Vuart};
@@ -75,17 +75,25 @@ fn uart(plan: &Plan<'_>) -> Option<Pl011> {
     (header.console_kind == UartKind::PL011 && header.console_va != 0).then(|| Pl011::new(header.console_va))
 }
 
+/// Who gets what is typed.
+fn reader<'a>(plan: &'a Plan<'_>) -> Option<&'a Domain> {
+    plan.domains.iter().find(|domain| domain.flags & DomainFlags::INPUT != 0)
+}
+
 /// Boot CPU, before anything is said.
 pub(crate) fn set_up(plan: &Plan<'_>) {
     // Without Group 0 there is no timer to look again for a line that is not complete.
     let hold = if plan.header.flags & HeaderFlags::GROUP0 != 0 { frequency() / 50 } else { 0 };
     MUX.with(|mux| mux.set_patience(frequency() / 50, hold));
     if let Some(uart) = uart(plan) {
-        uart.set_up();
-        uart.listen(plan.domains.iter().any(|domain| domain.flags & DomainFlags::INPUT != 0));
+        let reader = reader(plan).map(state_of);
+        uart.set_up(INPUT, |byte| {
+            reader.map(|state| state.input.push(byte));
+        });
+        uart.listen(reader.is_some());
     }
     if let Some(log) = log_uart(plan) {
-        log.set_up();
+        log.set_up(0, |_| ());
     }
 }
 
@@ -99,7 +107,7 @@ pub(crate) fn log_uart(plan: &Plan<'_>) -> Option<Pl011> {
 pub(crate) fn say_now(header: &Header, text: &[u8]) {
     if header.console_kind == UartKind::PL011 && header.console_va != 0 {
         let uart = Pl011::new(header.console_va);
-        uart.set_up();
+        uart.set_up(0, |_| ());
         text.iter().all(|byte| (0..POLLS).any(|_| uart.send(*byte)));
     }
 }
@@ -226,7 +234,7 @@ fn resume(plan: &Plan<'_>, domain: &Domain) {
 /// The UART's interrupt: a bounded number of bytes to the domain that has the input.
 pub(crate) fn receive(plan: &'static Plan<'static>) {
     let Some(uart) = uart(plan) else { return };
-    let Some(domain) = plan.domains.iter().find(|domain| domain.flags & DomainFlags::INPUT != 0) else {
+    let Some(domain) = reader(plan) else {
         uart.listen(false);
         return;
     };
@@ -249,13 +257,10 @@ pub(crate) fn receive(plan: &'static Plan<'static>) {
             resume(plan, domain);
             break;
         }
-        match uart.receive() {
-            Some(byte) => {
-                state.input.push(byte);
-                COUNTED.store(COUNTED.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-            }
-            None => break,
-        }
+        // An interrupt without a byte counts as one.
+        COUNTED.store(COUNTED.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        let Some(byte) = uart.receive() else { break };
+        state.input.push(byte);
     }
     state.vuart.ask(|vuart| refresh(plan, domain, vuart));
 }

@@ -14,8 +14,14 @@ const FR_RXFE: u32 = 1 << 4;
 const FR_TXFF: u32 = 1 << 5;
 /// UARTEN, TXE, RXE.
 const CR_ON: u32 = 1 | 1 << 8 | 1 << 9;
-/// Eight bits, FIFOs on.
-const LCR_8_FIFO: u32 = 3 << 5 | 1 << 4;
+/// Eight bits.
+const LCR_8: u32 = 3 << 5;
+/// FIFOs on.
+const LCR_FIFO: u32 = 1 << 4;
+/// Looks at a UART after which nobody is typing: more than the 87 us of a byte at 115,200 baud.
+const SILENCE: u32 = 2000;
+/// All interrupts.
+const ALL: u32 = 0x7FF;
 /// Receive and receive timeout.
 const RX: u32 = 1 << 4 | 1 << 6;
 
@@ -31,12 +37,25 @@ impl Pl011 {
         Self { registers: Mmio::new(base) }
     }
 
-    /// Eight bits, FIFOs, on, interrupts masked. The baud rate stays the firmware's.
-    pub(crate) fn set_up(&self) {
+    /// Eight bits, FIFOs, on, interrupts masked. The baud rate stays the firmware's. What has been received before goes to
+    /// `keep`, at most `room` bytes.
+    ///
+    /// Turning the FIFOs on throws away what waits, and somebody may be typing: so it is done once nothing more comes. Who
+    /// sends more than `room` bytes without a pause gets a UART without FIFOs.
+    pub(crate) fn set_up(&self, room: usize, mut keep: impl FnMut(u8)) {
         self.registers.store(IMSC, 0);
-        self.registers.store(LCR_H, LCR_8_FIFO);
+        self.registers.store(ICR, ALL & !RX);
+        let (mut fifo, mut polls) = (LCR_FIFO, 1);
+        for left in (0..room).rev() {
+            let Some(byte) = (0..polls).find_map(|_| self.receive()) else { break };
+            keep(byte);
+            polls = SILENCE;
+            if left == 0 {
+                fifo &= self.registers.load(LCR_H);
+            }
+        }
+        self.registers.store(LCR_H, LCR_8 | fifo);
         self.registers.store(CR, CR_ON);
-        self.registers.store(ICR, 0x7FF);
     }
 
     /// Sends `byte` if there is room.
