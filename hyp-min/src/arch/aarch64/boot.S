@@ -226,7 +226,20 @@ enter_el2:
     msr     spsel, #1
     mrs     x0, hcr_el2
     tbnz    x0, #34, 3f
-    ret
+    // Armv8.9 and 9.4 have registers, unknown after reset, that change what SCTLR, TCR and EL2's descriptors mean. Firmware
+    // must have let them through to EL2 (Linux asks the same of it: Documentation/arch/arm64/booting.rst).
+    mrs     x0, S3_0_C0_C7_3                    // ID_AA64MMFR3_EL1, zero where it is not there
+    tst     x0, #0xF
+    b.eq    4f
+    msr     S3_4_C2_C0_3, xzr                   // TCR2_EL2
+4:  tst     x0, #0xF0
+    b.eq    5f
+    msr     S3_4_C1_C0_3, xzr                   // SCTLR2_EL2
+5:  mrs     x0, id_aa64pfr1_el1
+    tst     x0, #0xF00000000000
+    b.eq    6f
+    msr     S3_4_C2_C5_0, xzr                   // GCSCR_EL2
+6:  ret
 1:  cmp     x0, #4
     b.ne    2f
     msr     vbar_el1, x1

@@ -1,6 +1,7 @@
 //! The EL2 register image: every implemented EL2 register gets its value here before the first ERET (invariant I01).
 //!
-//! Registers of optional features are touched only where an ID register says they exist. Section numbers: DDI 0487.
+//! Registers of optional features are touched only where an ID register says they exist. Section numbers: DDI 0487. Those
+//! that must be right before the MMU goes on are written by boot.S.
 #![allow(unsafe_code)] // system registers
 
 use super::features::Features;
@@ -172,6 +173,9 @@ fn cpu_interface_hypervisor() {
 
 /// Registers of optional features, to "nothing granted".
 fn optional(f: &Features) {
+    if f.nested_2 {
+        msr!("S3_4_C2_C2_0", 0); // VNCR_EL2
+    }
     if f.hcrx {
         msr!("S3_4_C1_C2_2", 0); // HCRX_EL2
     }
