@@ -18,6 +18,8 @@ const ICPENDR: u32 = 0x0280;
 const ICACTIVER: u32 = 0x0380;
 const IPRIORITYR: u32 = 0x0400;
 const ICFGR: u32 = 0x0C00;
+/// GICD_ICENABLER<n>E.
+const ICENABLER_E: u32 = 0x1400;
 const IROUTER: u32 = 0x6000;
 const GICD_PIDR2: u32 = 0xFFE8;
 const GICR_CTLR: u32 = 0x0000;
@@ -45,6 +47,20 @@ pub(crate) const HYP_TIMER: IntId = IntId(26);
 /// Reads of a status bit before the hardware counts as broken.
 const POLLS: u32 = 1_000_000;
 
+/// Words of extended SPIs (INTID 4096 and up) by GICD_TYPER: ESPI, ESPI_range (IHI 0069, 12.9.38).
+const fn extended_spi_words(typer: u32) -> u32 {
+    if typer & 1 << 8 == 0 { 0 } else { (typer >> 27) + 1 }
+}
+const _: () = assert!(extended_spi_words(31 << 27) == 0);
+const _: () = assert!(extended_spi_words(1 << 8) == 1 && extended_spi_words(31 << 27 | 1 << 8) == 32);
+
+/// Words of private interrupts by the low half of GICR_TYPER: PPInum, where 0 is none extended (IHI 0069, 12.11.35).
+const fn private_words(typer: u32) -> u32 {
+    let extended = typer >> 27;
+    if extended < 3 { 1 + extended } else { 1 }
+}
+const _: () = assert!(private_words(0) == 1 && private_words(1 << 27) == 2 && private_words(2 << 27 | 1) == 3);
+
 /// The distributor.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Distributor(pub(crate) Mmio);
@@ -70,7 +86,7 @@ impl Distributor {
         self.0.load(GICD_CTLR) & CTLR_DS != 0
     }
 
-    /// Every SPI disabled, Group 1, at the guests' priority; owned ones routed; the console's Group 0. False where the
+    /// Every SPI disabled, extended ones too, Group 1, at the guests' priority; owned ones routed; the console's Group 0. False where the
     /// hardware does not finish.
     pub(crate) fn set_up(&self, plan: &Plan<'_>) -> bool {
         let header = plan.header;
@@ -89,6 +105,10 @@ impl Distributor {
             for quad in 0..8 {
                 self.0.store(IPRIORITYR + word * 32 + quad * 4, GUEST_PRIORITY);
             }
+        }
+        // No plan knows extended SPIs; a loader may.
+        for word in 0..extended_spi_words(self.0.load(GICD_TYPER)) {
+            self.0.store(ICENABLER_E + word * 4, u32::MAX);
         }
         for (word, config) in (2..).zip(plan.icfgr) {
             self.0.store(ICFGR + word * 4, *config);
@@ -144,7 +164,7 @@ impl Redistributor {
         self.0.probe(GICR_TYPER + 4)
     }
 
-    /// Awake, no LPIs; SGIs and PPIs disabled, Group 1, at the guests' priority; EL2's own (with `kick`) Group 0 and
+    /// Awake, no LPIs; SGIs and PPIs (extended ones too) disabled, Group 1, at the guests' priority; EL2's own (with `kick`) Group 0 and
     /// enabled. False where the hardware does not finish or Group 0 is not EL2's.
     pub(crate) fn set_up(&self, kick: Option<IntId>) -> bool {
         self.0.store(GICR_WAKER, self.0.load(GICR_WAKER) & !WAKER_SLEEP);
@@ -158,7 +178,9 @@ impl Redistributor {
             return false;
         }
         let own = kick.map_or(0, |kick| kick.bit() | HYP_TIMER.bit());
-        self.0.store(SGI_FRAME + ICENABLER, u32::MAX);
+        for word in 0..private_words(self.0.load(GICR_TYPER)) {
+            self.0.store(SGI_FRAME + ICENABLER + word * 4, u32::MAX);
+        }
         self.0.store(SGI_FRAME + ICPENDR, u32::MAX);
         self.0.store(SGI_FRAME + ICACTIVER, u32::MAX);
         self.0.store(SGI_FRAME + IGROUPR, !own);

@@ -79,7 +79,7 @@ fn sgi<F: Frame>(view: &View<'_>, frame: &F, access: Access) -> Outcome {
         0x080 | 0x100 | 0x180 | 0x200 | 0x280 | 0x300 | 0x380 | 0xC00 | 0xC04 if !word => Outcome::Abort,
         0x080 => read(own),
         0x100 | 0x180 | 0x200 | 0x280 | 0x300 | 0x380 => bits(frame, offset, own, write),
-        // SGIs are edge-triggered; the triggers of PPIs are what EL2 set from the plan.
+        // SGIs are edge-triggered; the triggers of PPIs are the hardware's.
         0xC00 => read(0xAAAA_AAAA & fields(own as u16)),
         0xC04 if write.is_none() => Outcome::Handled(frame.read(offset, 4) & u64::from(fields((own >> 16) as u16))),
         // ICFGR1 written; IGRPMODR0, NSACR, INMIR0 and what is not there.
