@@ -11,7 +11,7 @@ use crate::state::{self, state_of};
 use cofferdam_plan::{Domain, DomainFlags, Header, HeaderFlags, NO_INTID, Plan, UartKind};
 use core::fmt::{Arguments, Write};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use hyp_min::vdev::console::{INPUT, Left, Mux, OUTPUT, Sources};
+use hyp_min::vdev::console::{INPUT, Left, Mux, OUTPUT, PER_CALL, Sources};
 use hyp_min::vdev::lock::FlagLock;
 use hyp_min::vdev::ring::Ring;
 use hyp_min::vdev::vuart::{Effect, Vuart};
@@ -34,6 +34,8 @@ const PACE: u32 = 512;
 static WINDOW: AtomicU64 = AtomicU64::new(0);
 static COUNTED: AtomicU32 = AtomicU32::new(0);
 static PACED: AtomicBool = AtomicBool::new(false);
+/// Nothing follows but the last line.
+static ENDING: AtomicBool = AtomicBool::new(false);
 /// Receive interrupts are stopped because the input ring is full.
 static STOPPED: AtomicBool = AtomicBool::new(false);
 
@@ -51,8 +53,8 @@ impl Sources for Rings {
         name.split(|byte| *byte == 0).next().unwrap_or(&[])
     }
 
-    fn own(&self) -> &Ring<OUTPUT> {
-        &OWN
+    fn own(&self) -> Option<&Ring<OUTPUT>> {
+        log_target(self.0).is_none().then_some(&OWN)
     }
 
     fn count(&self) -> usize {
@@ -98,9 +100,14 @@ pub(crate) fn set_up(plan: &Plan<'_>) {
 }
 
 /// The UART that carries the log alone, where there is one.
-pub(crate) fn log_uart(plan: &Plan<'_>) -> Option<Pl011> {
+fn log_uart(plan: &Plan<'_>) -> Option<Pl011> {
     let header = plan.header;
     (header.console_kind == UartKind::PL011 && header.log_va != 0).then(|| Pl011::new(header.log_va))
+}
+
+/// The same, until the last line: that is for the console.
+fn log_target(plan: &Plan<'_>) -> Option<Pl011> {
+    log_uart(plan).filter(|_| !ENDING.load(Ordering::Relaxed))
 }
 
 /// Says `text` without anything else working: no ring, no multiplexer.
@@ -127,8 +134,7 @@ pub(crate) fn say_text(text: Arguments<'_>, keep_room: bool) -> bool {
 
 /// Sends what can be sent now.
 pub(crate) fn flush(plan: &'static Plan<'static>) {
-    let Some(uart) = uart(plan) else { return };
-    let left = MUX.ask(|mux| mux.drain(&Rings(plan), now(), &mut |byte| uart.send(byte)));
+    let left = MUX.ask(|mux| send(plan, mux));
     wake_writers(plan);
     let soon = || now().saturating_add(frequency() / 1000);
     let again = match left {
@@ -143,6 +149,16 @@ pub(crate) fn flush(plan: &'static Plan<'static>) {
         None => soon(),
     };
     look_again(again);
+}
+
+/// Sends what both UARTs take now, within the bound of one call each.
+fn send(plan: &'static Plan<'static>, mux: &mut Mux) -> Left {
+    let uart = uart(plan);
+    let left = mux.drain(&Rings(plan), now(), &mut |byte| uart.is_none_or(|uart| uart.send(byte)));
+    match log_target(plan) {
+        Some(log) if !OWN.pour(PER_CALL, |byte| log.send(byte)) => Left::Room,
+        _ => left,
+    }
 }
 
 /// Has this CPU's EL2 timer come at counter value `at`.
@@ -267,14 +283,14 @@ pub(crate) fn receive(plan: &'static Plan<'static>) {
 
 /// Everything out, as far as the UART takes it within two seconds. Nothing else runs any more.
 pub(crate) fn drain(plan: &'static Plan<'static>) {
-    let Some(uart) = uart(plan) else { return };
     let end = now().saturating_add(frequency() * 2);
     while now() < end {
         let left = MUX.with(|mux| {
             mux.release();
-            mux.drain(&Rings(plan), now(), &mut |byte| uart.send(byte))
+            send(plan, mux)
         });
-        if matches!(left, None | Some(Left::Nothing)) && !uart.is_busy() {
+        let busy = [uart(plan), log_uart(plan)].iter().flatten().any(Pl011::is_busy);
+        if matches!(left, None | Some(Left::Nothing)) && !busy {
             break;
         }
         cortex_a::asm::barrier::isb(cortex_a::asm::barrier::SY);
@@ -285,6 +301,7 @@ pub(crate) fn drain(plan: &'static Plan<'static>) {
 /// The last line before the power goes.
 pub(crate) fn say_end() {
     crate::log::tell_losses(false);
+    ENDING.store(true, Ordering::Relaxed);
     say_text(format_args!("[hyp] end parked={}\n", state::parked()), false);
 }
 

@@ -7,10 +7,8 @@
 
 use crate::arch::aarch64::percpu::PerCpu;
 use crate::{console, state};
-use cofferdam_plan::Plan;
 use core::cell::{Cell, UnsafeCell};
 use core::sync::atomic::{AtomicU32, Ordering};
-use hyp_min::vdev::lock::FlagLock;
 
 /// Longest frame in bytes.
 const FRAME: usize = 96;
@@ -19,8 +17,6 @@ const PREFIX: &[u8; 7] = b"[hyp] ~";
 const BURST: u32 = 8;
 /// Records it gets back per second.
 const REFILL_PER_SECOND: u64 = 4;
-/// Asks for room in the log's own UART before a byte is given up.
-const POLLS: u32 = 100_000;
 
 /// One CPU's frame and allowance.
 pub(crate) struct Buffer {
@@ -82,7 +78,7 @@ impl Buffer {
         let keep_room = state::is_open_to_guests() && !self.last.get();
         tell_losses(keep_room);
         let frame = self.bytes.get(..self.len.get());
-        if !frame.is_some_and(|frame| write_out(plan, frame, keep_room)) {
+        if !frame.is_some_and(|frame| write_out(frame, keep_room)) {
             LOST.fetch_add(1, Ordering::Relaxed);
         }
         console::flush(plan);
@@ -101,7 +97,7 @@ pub(crate) fn tell_losses(keep_room: bool) {
 }
 
 /// One frame as a line. Answers whether it had room.
-fn write_out(plan: &Plan<'_>, frame: &[Cell<u8>], keep_room: bool) -> bool {
+fn write_out(frame: &[Cell<u8>], keep_room: bool) -> bool {
     let mut line = [0u8; PREFIX.len() + 2 * FRAME + 1];
     let nibbles = frame.iter().flat_map(|byte| [hex(byte.get() >> 4), hex(byte.get() & 0xF)]);
     let text = PREFIX.iter().copied().chain(nibbles).chain([b'\n']);
@@ -111,17 +107,13 @@ fn write_out(plan: &Plan<'_>, frame: &[Cell<u8>], keep_room: bool) -> bool {
         len += 1;
     }
     let line = line.get(..len).unwrap_or(&[]);
-    match console::log_uart(plan) {
-        None => console::say(line, keep_room),
-        Some(uart) => LOG_UART.with(|()| line.iter().all(|byte| (0..POLLS).any(|_| uart.send(*byte)))) == Some(true),
-    }
+    console::say(line, keep_room)
 }
 
 fn hex(nibble: u8) -> u8 {
     if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }
 }
 
-static LOG_UART: FlagLock<()> = FlagLock::new(());
 static BOOT: BootBuffer = BootBuffer(UnsafeCell::new(Buffer::new()));
 
 struct BootBuffer(UnsafeCell<Buffer>);

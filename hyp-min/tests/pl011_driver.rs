@@ -37,8 +37,8 @@ impl Sources for Machine {
     fn name(&self, _: usize) -> &[u8] {
         b"linux"
     }
-    fn own(&self) -> &Ring<OUTPUT> {
-        &self.own
+    fn own(&self) -> Option<&Ring<OUTPUT>> {
+        Some(&self.own)
     }
     fn count(&self) -> usize {
         1

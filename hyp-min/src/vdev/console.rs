@@ -29,7 +29,8 @@ pub trait Sources {
     /// Name of domain `index`, at most `limits::MAX_NAME` bytes, printable.
     fn name(&self, index: usize) -> &[u8];
     /// The hypervisor's own ring: whole lines (`Ring::push_all`), prefix and newline included, written out as they are.
-    fn own(&self) -> &Ring<OUTPUT>;
+    /// `None` where it has another UART.
+    fn own(&self) -> Option<&Ring<OUTPUT>>;
     /// Number of domains, at most `limits::MAX_DOMAINS`.
     fn count(&self) -> usize;
 }
@@ -157,7 +158,7 @@ impl Mux {
             }
             let more = match self.wire {
                 Wire::Domain(index) => sources.domain(index).is_some_and(|ring| !ring.is_empty()),
-                _ => !sources.own().is_empty(),
+                _ => sources.own().is_some_and(|ring| !ring.is_empty()),
             };
             if more && self.length < LONG_LINE {
                 self.take(self.wire, sources, now);
@@ -194,7 +195,7 @@ impl Mux {
 
     /// Who gets a free wire: the hypervisor before the domains, but not twice in a row against them; the domains in turn.
     fn choose(&mut self, sources: &impl Sources, count: usize, now: u64, released: bool) -> Result<Wire, Left> {
-        let own = !sources.own().is_empty();
+        let own = sources.own().is_some_and(|ring| !ring.is_empty());
         if own && !self.own_before {
             return Ok(Wire::Own);
         }
@@ -234,8 +235,8 @@ impl Mux {
     /// Who beside the wire's owner wants it.
     fn others(&mut self, sources: &impl Sources, count: usize, now: u64, released: bool) -> Others {
         let mut others = Others { due: Due::Never, pressing: false };
-        if self.wire != Wire::Own && !sources.own().is_empty() {
-            others = Others { due: Due::Now, pressing: sources.own().len() > OUTPUT / 2 };
+        if let Some(own) = sources.own().filter(|own| self.wire != Wire::Own && !own.is_empty()) {
+            others = Others { due: Due::Now, pressing: own.len() > OUTPUT / 2 };
         }
         let wire = self.wire;
         for index in (0..count).filter(|index| wire != Wire::Domain(*index)) {
@@ -272,7 +273,7 @@ impl Mux {
         match wire {
             Wire::Free => {}
             Wire::Own => {
-                let Some(byte) = sources.own().pop() else { return };
+                let Some(byte) = sources.own().and_then(Ring::pop) else { return };
                 self.wire = Wire::Own;
                 self.grow(now);
                 self.put(byte);

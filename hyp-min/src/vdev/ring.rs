@@ -109,6 +109,17 @@ impl<const N: usize> Ring<N> {
         Some(byte)
     }
 
+    /// Consumer: hands up to `most` bytes to `sink`, until that has no room. Answers whether nothing waits any more.
+    pub fn pour(&self, most: usize, mut sink: impl FnMut(u8) -> bool) -> bool {
+        for _ in 0..most {
+            match self.peek() {
+                Some(byte) if sink(byte) => self.pop(),
+                _ => break,
+            };
+        }
+        self.is_empty()
+    }
+
     /// Either side: bytes waiting, 0 to `N`.
     #[inline]
     pub fn len(&self) -> usize {
@@ -186,6 +197,26 @@ mod tests {
         assert!(ring.push_all(&[4]));
         let left: [Option<u8>; 5] = core::array::from_fn(|_| ring.pop());
         assert_eq!(left, [Some(1), Some(2), Some(3), Some(4), None]);
+    }
+
+    #[test]
+    fn pouring_stops_where_there_is_no_room_and_loses_nothing() {
+        let ring = Ring::<8>::new();
+        ring.push_all(b"abcdef\n");
+        let mut out = Vec::new();
+        // At most this many bytes, room for that many; what is out then.
+        for (most, room, so_far) in [(2, 9, 2), (9, 3, 5), (9, 0, 5), (9, 9, 7), (9, 9, 7)] {
+            let end = out.len() + room;
+            let empty = ring.pour(most, |byte| {
+                let fits = out.len() < end;
+                if fits {
+                    out.push(byte);
+                }
+                fits
+            });
+            assert_eq!((out.len(), empty), (so_far, so_far == 7));
+        }
+        assert_eq!(out, b"abcdef\n");
     }
 
     #[test]

@@ -15,8 +15,8 @@ impl Sources for Board {
     fn name(&self, index: usize) -> &[u8] {
         [&b"red"[..], b"green", b"blue"][index]
     }
-    fn own(&self) -> &Ring<OUTPUT> {
-        &self.own
+    fn own(&self) -> Option<&Ring<OUTPUT>> {
+        Some(&self.own)
     }
     fn count(&self) -> usize {
         self.rings.len()
