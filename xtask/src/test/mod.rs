@@ -8,6 +8,7 @@ mod determinism;
 mod fixtures;
 mod host;
 mod lint;
+mod scan;
 mod scenario;
 mod tally;
 mod tidy;
@@ -20,7 +21,7 @@ use tally::Tally;
 /// Run everything that must hold, or only the named parts
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Parts: tidy, lint, host, fixtures, boot, attack, determinism, bitflip; or names of scenarios in qemu/tests
+    /// Parts: tidy, lint, host, scan, fixtures, boot, attack, determinism, bitflip; or names of scenarios in qemu/tests
     names: Vec<String>,
 }
 
@@ -32,6 +33,7 @@ const PARTS: &[(&str, Part)] = &[
     ("tidy", tidy::run),
     ("lint", lint::run),
     ("host", host::run),
+    ("scan", scan::run),
     ("fixtures", fixtures::run),
     ("boot", boot::run),
     ("attack", scenario::run_all),

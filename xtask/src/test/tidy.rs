@@ -30,13 +30,14 @@ pub(crate) fn run(tally: &mut Tally) -> Result<(), Trouble> {
     let root = repo::root();
     let mut files = Vec::new();
     walk(&root, &root, &mut files)?;
-    let rules: [(&str, Rule); 9] = [
+    let rules: [(&str, Rule); 10] = [
         ("every Rust file says what it is", headers),
         ("no unfinished business", unfinished),
         ("no file is too long", lengths),
         ("nothing names this machine", machine),
         ("no test is ignored", ignored),
         ("unsafe code states its reason", reasons),
+        ("unsafe code says why it is sound", soundness),
         ("text is clean", clean),
         ("codes, documents and fixtures match", codes),
         ("scenarios and transcripts match", scenarios),
@@ -139,6 +140,27 @@ fn reasons(files: &[File]) -> Vec<String> {
         })
     })
     .collect()
+}
+
+/// Clippy's rule, for the code that is built where clippy is not at hand too: the comment directly above says SAFETY.
+fn soundness(files: &[File]) -> Vec<String> {
+    let openings = [concat!("uns", "afe {"), concat!("uns", "afe impl")];
+    let mut found = Vec::new();
+    for file in files.iter().filter(|file| file.is(&[".rs"])) {
+        let mut is_said = false;
+        for (index, line) in file.text.lines().enumerate() {
+            if let Some(comment) = line.trim_start().strip_prefix("//") {
+                is_said |= comment.trim_start().starts_with("SAFETY: ");
+                continue;
+            }
+            let code = line.split("//").next().unwrap_or("");
+            if !is_said && openings.iter().any(|opening| code.contains(opening)) {
+                found.push(format!("{}:{}: no `// SAFETY:` above it", file.name, index + 1));
+            }
+            is_said = false;
+        }
+    }
+    found
 }
 
 fn clean(files: &[File]) -> Vec<String> {
