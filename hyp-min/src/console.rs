@@ -9,7 +9,6 @@ use crate::arch::aarch64::registers::{mrs, msr};
 use crate::dev::pl011::Pl011;
 use crate::state::{self, state_of};
 use cofferdam_plan::{Domain, DomainFlags, Header, HeaderFlags, NO_INTID, Plan, UartKind};
-use core::fmt::{Arguments, Write};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use hyp_min::vdev::console::{INPUT, Left, Mux, OUTPUT, PER_CALL, Sources};
 use hyp_min::vdev::lock::FlagLock;
@@ -126,10 +125,22 @@ pub(crate) fn say(line: &[u8], keep_room: bool) -> bool {
     OWN_PRODUCER.with(|()| OWN.push_within(line, most)) == Some(true)
 }
 
-/// The same with a text, at most 40 bytes long.
-pub(crate) fn say_text(text: Arguments<'_>, keep_room: bool) -> bool {
-    let mut line = Line { bytes: [0; 40], len: 0 };
-    line.write_fmt(text).is_ok() && line.bytes.get(..line.len).is_some_and(|line| say(line, keep_room))
+/// The same with `text`, at most 24 bytes, and a number. Formats by itself: core's machinery is as large as a driver.
+pub(crate) fn say_number(text: &[u8], number: u32, keep_room: bool) -> bool {
+    let mut line = [0; 40];
+    let (mut digits, mut rest) = ([b'0'; 10], number);
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    let (last, digits) = (digits[9], digits.into_iter().take(9).skip_while(|digit| *digit == b'0'));
+    let digits = digits.chain([last]);
+    let mut len = 0;
+    for (place, byte) in line.iter_mut().zip(text.iter().copied().chain(digits).chain([b'\n'])) {
+        *place = byte;
+        len += 1;
+    }
+    line.get(..len).is_some_and(|line| say(line, keep_room))
 }
 
 /// Sends what can be sent now.
@@ -152,6 +163,7 @@ pub(crate) fn flush(plan: &'static Plan<'static>) {
 }
 
 /// Sends what both UARTs take now, within the bound of one call each.
+#[inline(never)]
 fn send(plan: &'static Plan<'static>, mux: &mut Mux) -> Left {
     let uart = uart(plan);
     let left = mux.drain(&Rings(plan), now(), &mut |byte| uart.is_none_or(|uart| uart.send(byte)));
@@ -213,6 +225,7 @@ fn refresh(plan: &Plan<'_>, domain: &Domain, vuart: &mut Vuart) {
 
 /// One guest access to its virtual UART. `None` where another CPU keeps the registers: one that drains, which may belong
 /// to another domain. Nothing has happened then, and the guest is to try again.
+#[inline(never)]
 pub(crate) fn access(cpu: &PerCpu, access: Access) -> Option<Outcome> {
     let (plan, domain, state) = (cpu.plan(), cpu.domain(), cpu.state);
     let (outcome, changed) = state.vuart.with(|vuart| {
@@ -302,20 +315,5 @@ pub(crate) fn drain(plan: &'static Plan<'static>) {
 pub(crate) fn say_end() {
     crate::log::tell_losses(false);
     ENDING.store(true, Ordering::Relaxed);
-    say_text(format_args!("[hyp] end parked={}\n", state::parked()), false);
-}
-
-struct Line {
-    bytes: [u8; 40],
-    len: usize,
-}
-
-impl Write for Line {
-    fn write_str(&mut self, text: &str) -> core::fmt::Result {
-        for byte in text.bytes() {
-            *self.bytes.get_mut(self.len).ok_or(core::fmt::Error)? = byte;
-            self.len += 1;
-        }
-        Ok(())
-    }
+    say_number(b"[hyp] end parked=", state::parked(), false);
 }

@@ -91,7 +91,7 @@ static LOST: AtomicU32 = AtomicU32::new(0);
 /// Says how many records were lost, if any were and there is room for saying so.
 pub(crate) fn tell_losses(keep_room: bool) {
     let lost = LOST.swap(0, Ordering::Relaxed);
-    if lost != 0 && !console::say_text(format_args!("[hyp] records lost: {lost}\n"), keep_room) {
+    if lost != 0 && !console::say_number(b"[hyp] records lost: ", lost, keep_room) {
         LOST.fetch_add(lost, Ordering::Relaxed);
     }
 }
