@@ -36,6 +36,8 @@ pub(crate) struct PerCpu {
     pub(crate) redistributor: Redistributor,
     /// Log frame being built, and this domain's allowance of records.
     pub(crate) log: Buffer,
+    /// The access that is being emulated has had no effect and is to be made again.
+    pub(crate) again: Cell<bool>,
     /// Exceptions taken from EL2 itself.
     pub(crate) failures: Cell<u32>,
 }
@@ -61,6 +63,7 @@ impl PerCpu {
             distributor: Distributor::new(plan.header.gicd_va),
             redistributor: Redistributor::new(cpu.gicr_va),
             log: Buffer::new(),
+            again: Cell::new(false),
             failures: Cell::new(0),
         };
         let place = place as *mut Self;

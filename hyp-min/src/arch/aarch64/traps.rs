@@ -72,35 +72,37 @@ fn data_abort(cpu: &'static PerCpu, esr: u64) {
     let ipa = syndrome::ipa(mrs!("hpfar_el2"), mrs!("far_el2"));
     let write = access.write.then(|| syndrome::truncate(access, cpu.register(access.register)));
     match emulate(cpu, ipa, access.size, write) {
-        Some(Outcome::Abort) => refuse(cpu, esr),
-        Some(Outcome::Handled(value)) => {
+        // The guest executes the same instruction again, and takes its interrupts in between.
+        Outcome::Abort if cpu.again.take() => {}
+        Outcome::Abort => refuse(cpu, esr),
+        Outcome::Handled(value) => {
             if !access.write {
                 cpu.set_register(access.register, syndrome::extend(access, value));
             }
             advance(esr);
         }
-        // The guest executes the same instruction again, and takes its interrupts in between.
-        None => {}
     }
 }
 
-/// The three emulated frames, the distributor first. `None`: not now.
+/// The three emulated frames, the distributor first.
 #[inline(always)]
-fn emulate(cpu: &'static PerCpu, ipa: u64, size: u8, write: Option<u64>) -> Option<Outcome> {
+fn emulate(cpu: &'static PerCpu, ipa: u64, size: u8, write: Option<u64>) -> Outcome {
     let header = cpu.plan().header;
     let offset = ipa.wrapping_sub(header.gicd_ipa.0);
     if offset < u64::from(dist::FRAME_SIZE) {
-        return Some(dist::access(&cpu.view, &cpu.distributor.0, Access { offset: offset as u32, size, write }));
+        return dist::access(&cpu.view, &cpu.distributor.0, Access { offset: offset as u32, size, write });
     }
     let offset = ipa.wrapping_sub(header.gicr_ipa.0);
     if offset < u64::from(cpu.domain().vcpu_count) * u64::from(redist::STRIDE) {
-        return Some(redistributor(cpu, Access { offset: offset as u32, size, write }));
+        return redistributor(cpu, Access { offset: offset as u32, size, write });
     }
     let offset = ipa.wrapping_sub(cpu.domain().vuart_ipa.0);
     if cpu.domain().flags & DomainFlags::CONSOLE != 0 && offset < va::PAGE {
-        return console::access(cpu, Access { offset: offset as u32, size, write });
+        let outcome = console::access(cpu, Access { offset: offset as u32, size, write });
+        cpu.again.set(outcome.is_none());
+        return outcome.unwrap_or(Outcome::Abort);
     }
-    Some(Outcome::Abort)
+    Outcome::Abort
 }
 
 #[inline(never)]
