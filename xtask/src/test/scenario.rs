@@ -121,18 +121,6 @@ fn punctual(actual: &Actual) -> Actual {
     Actual { exit: actual.exit, stdout: actual.stdout.iter().map(on_time).collect(), stderr: actual.stderr.clone() }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::{Actual, punctual};
-
-    #[test]
-    fn only_the_count_of_missed_ticks_is_forgiven() {
-        let run = |line: &str| Actual { exit: Some(0), stdout: vec![line.into()], stderr: Vec::new() };
-        assert_eq!(punctual(&run("[v] victim: 20 ticks, 3 missed")).stdout, ["[v] victim: 20 ticks, 0 missed"]);
-        assert_eq!(punctual(&run("[a] FAIL foreign RAM: got 7")).stdout, ["[a] FAIL foreign RAM: got 7"]);
-    }
-}
-
 fn keep(log: &Path, actual: &Actual) -> Result<(), Trouble> {
     let text = format!(
         "== standard output\n{}\n== standard error\n{}\n== exit code\n{:?}\n",
@@ -196,4 +184,16 @@ pub(crate) fn xtask_run(layout: &Path, expected: &Expected, args: &[String]) -> 
 fn lines(from: impl Read) -> Vec<String> {
     let lines = BufReader::new(from).split(b'\n').map_while(Result::ok);
     lines.map(|line| String::from_utf8_lossy(&line).into_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Actual, punctual};
+
+    #[test]
+    fn only_the_count_of_missed_ticks_is_forgiven() {
+        let run = |line: &str| Actual { exit: Some(0), stdout: vec![line.into()], stderr: Vec::new() };
+        assert_eq!(punctual(&run("[v] victim: 20 ticks, 3 missed")).stdout, ["[v] victim: 20 ticks, 0 missed"]);
+        assert_eq!(punctual(&run("[a] FAIL foreign RAM: got 7")).stdout, ["[a] FAIL foreign RAM: got 7"]);
+    }
 }
