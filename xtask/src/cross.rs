@@ -8,6 +8,7 @@ use crate::repo;
 use crate::setup::{self, Stamp};
 use crate::trouble::{Done, Trouble};
 use std::collections::BTreeSet;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -104,7 +105,11 @@ fn sources(program: &Path) -> Result<BTreeSet<PathBuf>, Trouble> {
 /// Asks cargo.
 fn cargo_build(package: &str, item: &Item, core: &setup::CoreLibrary, flags: &str) -> Result<Vec<PathBuf>, Trouble> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(repo::root()).arg("build").args(["--release", "--quiet", "--package", package]);
+    cargo.current_dir(repo::root()).arg("build").args(["--release", "--package", package]);
+    eprintln!("build: {package} for {}", setup::TARGET);
+    if !std::io::stderr().is_terminal() {
+        cargo.arg("--quiet");
+    }
     if package != HYPERVISOR {
         cargo.args(["--features", "guest"]);
     }

@@ -5,7 +5,7 @@
 
 use crate::repo;
 use crate::trouble::{Done, Trouble};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::{env, fs};
@@ -146,7 +146,10 @@ fn start(elf: &Path) -> Result<Helper, Trouble> {
 /// The helper's program, built by cargo in the host's target folder.
 pub(crate) fn build() -> Result<PathBuf, Trouble> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(repo::root()).args(["build", "--quiet", "--package", "hyplog"]);
+    cargo.current_dir(repo::root()).args(["build", "--package", "hyplog"]);
+    if !std::io::stderr().is_terminal() {
+        cargo.arg("--quiet");
+    }
     cargo.stdin(Stdio::null()).stdout(Stdio::null());
     crate::exec::run(&mut cargo, std::time::Duration::from_secs(600))?;
     Ok(repo::target().join("debug/hyplog"))
