@@ -8,9 +8,8 @@ use crate::repo;
 use crate::setup::{self, Stamp};
 use crate::trouble::{Done, Trouble};
 use std::collections::BTreeSet;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 use std::{env, fs};
 
@@ -87,7 +86,7 @@ pub(crate) fn build(package: &str, item: &Item) -> Result<Vec<PathBuf>, Trouble>
 }
 
 /// What `program` was built from: cargo's dependency file beside it, and the manifests above each source.
-fn sources(program: &Path) -> Result<BTreeSet<PathBuf>, Trouble> {
+pub(crate) fn sources(program: &Path) -> Result<BTreeSet<PathBuf>, Trouble> {
     let list = program.with_extension("d");
     let text = String::from_utf8_lossy(&repo::read(&list)?).into_owned();
     let (_, text) = text.split_once(": ").ok_or_else(|| Trouble::other(format!("{} is damaged", list.display())))?;
@@ -104,12 +103,9 @@ fn sources(program: &Path) -> Result<BTreeSet<PathBuf>, Trouble> {
 
 /// Asks cargo.
 fn cargo_build(package: &str, item: &Item, core: &setup::CoreLibrary, flags: &str) -> Result<Vec<PathBuf>, Trouble> {
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(repo::root()).arg("build").args(["--release", "--package", package]);
+    let mut cargo = exec::cargo_build();
+    cargo.args(["--release", "--package", package]);
     eprintln!("build: {package} for {}", setup::TARGET);
-    if !std::io::stderr().is_terminal() {
-        cargo.arg("--quiet");
-    }
     if package != HYPERVISOR {
         cargo.args(["--features", "guest"]);
     }

@@ -1,11 +1,14 @@
 //! `cargo xtask decode`: a recorded hypervisor log in words. Also what `run` decodes with while the board runs.
 //!
-//! The decoder is a program of its own (`xtask/hyplog`), built when the first frame arrives. No line is ever lost: a frame
+//! The decoder is a program of its own (`xtask/hyplog`), built where needed before the board runs. No line is ever lost: a frame
 //! that cannot be decoded is shown as it came, with the reason.
 
+use crate::cross;
+use crate::exec;
 use crate::repo;
+use crate::setup::Stamp;
 use crate::trouble::{Done, Trouble};
-use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::{env, fs};
@@ -143,16 +146,20 @@ fn start(elf: &Path) -> Result<Helper, Trouble> {
     }
 }
 
-/// The helper's program, built by cargo in the host's target folder.
+/// The helper's program, built by cargo in the host's target folder. Cargo is asked only where a source has changed.
 pub(crate) fn build() -> Result<PathBuf, Trouble> {
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(repo::root()).args(["build", "--package", "hyplog"]);
-    if !std::io::stderr().is_terminal() {
-        cargo.arg("--quiet");
+    let program = repo::target().join("debug/hyplog");
+    let stamp = Stamp::new("hyplog", &env::var("RUSTUP_TOOLCHAIN").unwrap_or_default());
+    if stamp.holds().is_some() {
+        return Ok(program);
     }
+    let mut cargo = exec::cargo_build();
+    cargo.args(["--package", "hyplog"]);
     cargo.stdin(Stdio::null()).stdout(Stdio::null());
-    crate::exec::run(&mut cargo, std::time::Duration::from_secs(600))?;
-    Ok(repo::target().join("debug/hyplog"))
+    exec::run(&mut cargo, std::time::Duration::from_secs(600))?;
+    let files: Vec<_> = cross::sources(&program)?.into_iter().chain([program.clone()]).collect();
+    stamp.keep(&files)?;
+    Ok(program)
 }
 
 /// The symbols of the image built last in the default folder.

@@ -1,7 +1,9 @@
 //! Child processes with a time limit. Only children started here are ever stopped, each by its own handle.
 
+use crate::repo;
 use crate::trouble::Trouble;
-use std::io::Read;
+use std::env;
+use std::io::{IsTerminal, Read};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,6 +11,16 @@ use std::time::{Duration, Instant};
 /// The program's name for messages.
 fn name(command: &Command) -> String {
     command.get_program().to_string_lossy().into_owned()
+}
+
+/// `cargo build` in the repository. It shows its progress on a terminal and is silent elsewhere, messages apart.
+pub(crate) fn cargo_build() -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(repo::root()).arg("build");
+    if !std::io::stderr().is_terminal() {
+        cargo.arg("--quiet");
+    }
+    cargo
 }
 
 /// Waits for `child` until `limit` is over, then stops it. `None` where it had to be stopped.

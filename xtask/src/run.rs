@@ -3,7 +3,7 @@
 //! Standard output carries domain lines and nothing else; the hypervisor's log in words and all chatter go to standard
 //! error. Scripts rely on that and on the exit codes.
 
-use crate::decode::{Decoder, OWN};
+use crate::decode::{self, Decoder, OWN};
 use crate::image::{self, Built};
 use crate::pipeline::Options;
 use crate::qemu::{self, Boot, Run, Sink};
@@ -19,7 +19,7 @@ use std::time::Duration;
 pub(crate) struct Args {
     /// The layout [default: layouts/demo.dts]
     layout: Option<PathBuf>,
-    /// Stop after this many seconds
+    /// Stop the board after this many seconds
     #[arg(long, value_name = "SECS")]
     timeout: Option<u64>,
     /// How the image reaches the machine
@@ -35,6 +35,11 @@ pub(crate) struct Args {
 /// The command itself.
 pub(crate) fn main(args: &Args) -> Done {
     setup::all()?;
+    // Before the board runs: the first frame must not wait for a build, and `--timeout` counts the board's time only.
+    // Without it the log is shown as it comes, with the reason.
+    if let Err(trouble) = decode::build() {
+        eprintln!("run: the hypervisor's log stays undecoded: {trouble}");
+    }
     let layout = args.layout.clone().unwrap_or_else(|| repo::root().join("layouts/demo.dts"));
     let Some(built) = image::build(&layout, &args.options)? else {
         // Exit code 1 is kept for a domain that was parked.
