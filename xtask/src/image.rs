@@ -67,6 +67,15 @@ pub(crate) struct Built {
 /// The command itself.
 pub(crate) fn main(args: &Args) -> Done {
     let dir = args.output.clone().unwrap_or_else(|| repo::target().join("images"));
+    for (index, layout) in args.layouts.iter().enumerate() {
+        if let Some(other) = args.layouts[..index].iter().find(|other| other.file_stem() == layout.file_stem()) {
+            return Err(Trouble::other(format!(
+                "{} and {} would write the same files: make them in two calls, each with its own -o DIR",
+                other.display(),
+                layout.display()
+            )));
+        }
+    }
     let mut code = 0;
     for layout in &args.layouts {
         let Some(built) = build(layout, &args.options)? else {

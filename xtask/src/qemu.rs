@@ -110,6 +110,11 @@ pub(crate) fn command() -> Result<Command, Trouble> {
     })
 }
 
+/// A path within a list of options: QEMU takes a doubled comma for one that belongs to it.
+fn option_value(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}
+
 /// Boots and stays until the end.
 pub(crate) fn run(mut run: Run<'_>, sink: &mut dyn Sink) -> Result<End, Trouble> {
     let mut command = command()?;
@@ -117,7 +122,7 @@ pub(crate) fn run(mut run: Run<'_>, sink: &mut dyn Sink) -> Result<End, Trouble>
     match &run.boot {
         Boot::Kernel(path) => command.arg("-kernel").arg(path),
         Boot::Flash(path) => {
-            command.arg("-drive").arg(format!("if=pflash,format=raw,readonly=on,file={}", path.display()))
+            command.arg("-drive").arg(format!("if=pflash,format=raw,readonly=on,file={}", option_value(path)))
         }
     };
     command.args(["-monitor", "none", "-serial", "stdio"]);

@@ -2,6 +2,7 @@
 
 use crate::trouble::Trouble;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::{env, fs};
 
 /// The repository's top folder: the parent of this package, found at run time so that the folder may move.
@@ -32,7 +33,8 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Trouble> {
     fs::read(path).map_err(Trouble::file(path, "read"))
 }
 
-/// Writes a whole file, making its folder; an equal file stays untouched, so that nothing is rebuilt for it.
+/// Writes a whole file, making its folder; an equal file stays untouched, so that nothing is rebuilt for it. The file
+/// appears at once: whoever is interrupted, or runs out of disk, leaves no half of it.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Trouble> {
     if fs::read(path).is_ok_and(|old| old == bytes) {
         return Ok(());
@@ -40,7 +42,16 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Trouble> {
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).map_err(Trouble::file(dir, "make"))?;
     }
-    fs::write(path, bytes).map_err(Trouble::file(path, "write"))
+    // Two threads may write the same file.
+    static WRITES: AtomicU64 = AtomicU64::new(0);
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".{}-{}.tmp", std::process::id(), WRITES.fetch_add(1, Ordering::Relaxed)));
+    let half = path.with_file_name(name);
+    fs::write(&half, bytes).and_then(|()| fs::rename(&half, path)).map_err(|source| {
+        // There is nothing to remove where it could not be made at all.
+        let _ = fs::remove_file(&half);
+        Trouble::file(path, "write")(source)
+    })
 }
 
 /// The program's file in `PATH`.
