@@ -63,8 +63,18 @@ fn location(place: &Place<'_>) -> Json {
         ("endLine", Json::Number(end_line as u64)),
         ("endColumn", Json::Number(end_column as u64)),
     ]);
-    let physical = object([("artifactLocation", object([("uri", string(place.source.path))])), ("region", region)]);
+    let physical =
+        object([("artifactLocation", object([("uri", string(uri(place.source.path)))])), ("region", region)]);
     object([("physicalLocation", physical), ("message", text(place.text.as_str()))])
+}
+
+/// `path` as a URI reference (RFC 3986): relative where it is, a `file` URI where it is absolute.
+fn uri(path: &str) -> String {
+    let scheme = if path.starts_with('/') { "file://" } else { "" };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+    let bytes =
+        path.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") });
+    scheme.chars().map(String::from).chain(bytes).collect()
 }
 
 fn text(text: impl Into<String>) -> Json {

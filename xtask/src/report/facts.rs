@@ -85,7 +85,9 @@ impl Report {
         ];
         let mut kept =
             Table { title: "Hypervisor and board".into(), heads: vec!["range", "what", "node"], rows: vec![] };
-        for entry in audit.facts {
+        let mut board: Vec<_> = audit.facts.iter().collect();
+        board.sort_by_key(|entry| entry.region.base.0);
+        for entry in board {
             let what = match entry.kind {
                 fact::RAM => "RAM",
                 fact::RESERVED => "reserved",
@@ -94,7 +96,11 @@ impl Report {
                 // Thousands on a real board; those granted stand with their domain.
                 _ => continue,
             };
-            kept.rows.push(vec![entry.region.to_string(), what.into(), audit.name(entry.name).into()]);
+            let row = vec![entry.region.to_string(), what.into(), audit.name(entry.name).into()];
+            // The console's UART is out of reach for two reasons; one line says it.
+            if !kept.rows.contains(&row) {
+                kept.rows.push(row);
+            }
         }
         let domains = plan.domains.iter().enumerate().map(|(index, domain)| {
             let cpus = plan.vcpus_of(domain).unwrap_or(&[]);
