@@ -55,6 +55,18 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // A reader that goes away (`| head`) ends the command. `print!` panics then; that is no fault of ours to show.
+    let show = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let text = info.payload().downcast_ref::<String>();
+        if let Some(text) = text.filter(|text| text.starts_with("failed printing to stdout")) {
+            if !text.contains("Broken pipe") {
+                eprintln!("error: {text}");
+            }
+            std::process::exit(2);
+        }
+        show(info);
+    }));
     let done = match Cli::parse().command {
         Command::Check(args) => check::main(&args),
         Command::Image(args) => image::main(&args),
