@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A file longer than this has more than one reason to change.
-const LONGEST: usize = 750;
+const LONGEST: usize = 500;
 /// Bird's eye means one sitting.
 const ARCHITECTURE: usize = 300;
 
