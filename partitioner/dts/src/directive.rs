@@ -242,11 +242,13 @@ impl<'a> Pre<'a, '_, '_> {
                 let help =
                     "it is searched next to the including file, in each `-I` folder, then in the repository's dts/";
                 self.say(codes::INCLUDE, span, "include file `{0}` not found", help, &[Arg::Text(name)]);
+                self.excuse_labels();
                 return Ok(());
             }
             Loaded::Unreadable => {
                 let message = "include file `{0}` cannot be read as UTF-8 text";
                 self.say(codes::INCLUDE, span, message, "", &[Arg::Text(name)]);
+                self.excuse_labels();
                 return Ok(());
             }
         };
@@ -275,6 +277,11 @@ impl<'a> Pre<'a, '_, '_> {
             self.say(codes::INCLUDE, span, message, "", &[Arg::Number(MAX_DEPTH as u64)]);
         }
         Ok(())
+    }
+
+    /// A file that is not there may have had any label.
+    fn excuse_labels(&mut self) {
+        self.diagnostics.mute(&[codes::REFERENCE]);
     }
 
     /// Whether a text is one `#ifndef NAME` block whose name is defined by now: then including it again is empty.
