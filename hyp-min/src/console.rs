@@ -145,15 +145,22 @@ pub(crate) fn say_number(text: &[u8], number: u32, keep_room: bool) -> bool {
 
 /// Sends what can be sent now.
 pub(crate) fn flush(plan: &'static Plan<'static>) {
-    let left = MUX.ask(|mux| send(plan, mux));
+    let cpu = PerCpu::current();
+    let own = cpu.map_or(usize::MAX, |cpu| usize::from(cpu.id.0));
+    let (left, staged) = MUX.ask(|mux| (Some(send(plan, mux)), mux.is_staged_for(own))).unwrap_or((None, true));
     wake_writers(plan);
+    // Others' bytes are their CPUs' duty: nobody's output makes this one look again (invariant I75).
+    if !staged && OWN.is_empty() && cpu.is_some_and(|cpu| cpu.state.output.is_empty()) {
+        stop_looking();
+        return;
+    }
     let soon = || now().saturating_add(frequency() / 1000);
     let again = match left {
         Some(Left::Until(at)) => at,
         Some(Left::Room | Left::More) => soon(),
         Some(Left::Nothing) if MUX.take_asked() => soon(),
         Some(Left::Nothing) => {
-            msr!("cnthp_ctl_el2", 0);
+            stop_looking();
             return;
         }
         // Another CPU does it. It may belong to a guest that has silenced its FIQs: look again from here.
@@ -180,6 +187,13 @@ fn look_again(at: u64) {
     msr!("cnthp_ctl_el2", 1);
 }
 
+/// This CPU has nothing to look for, unless [`receive`] waits to listen again.
+fn stop_looking() {
+    if !PACED.load(Ordering::Relaxed) {
+        msr!("cnthp_ctl_el2", 0);
+    }
+}
+
 /// Tells guests that have found their transmit FIFO full that it has room: their rings are half empty again.
 fn wake_writers(plan: &Plan<'_>) {
     for domain in plan.domains.iter().filter(|domain| domain.flags & DomainFlags::CONSOLE != 0) {
@@ -194,7 +208,9 @@ fn wake_writers(plan: &Plan<'_>) {
 /// This CPU's EL2 timer has come.
 pub(crate) fn timer(plan: &'static Plan<'static>) {
     msr!("cnthp_ctl_el2", 0);
-    if PACED.swap(false, Ordering::SeqCst)
+    // The CPU that takes the UART's interrupt has stopped it, and only that one lets it through again.
+    if PerCpu::current().is_some_and(|cpu| cpu.index == plan.header.housekeeping_cpu)
+        && PACED.swap(false, Ordering::SeqCst)
         && let Some(uart) = uart(plan)
     {
         uart.listen(true);
@@ -303,7 +319,7 @@ pub(crate) fn drain(plan: &'static Plan<'static>) {
             send(plan, mux)
         });
         let busy = [uart(plan), log_uart(plan)].iter().flatten().any(Pl011::is_busy);
-        if matches!(left, None | Some(Left::Nothing)) && !busy {
+        if left == Some(Left::Nothing) && !busy {
             break;
         }
         cortex_a::asm::barrier::isb(cortex_a::asm::barrier::SY);

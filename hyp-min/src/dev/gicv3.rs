@@ -91,7 +91,8 @@ impl Distributor {
     pub(crate) fn set_up(&self, plan: &Plan<'_>) -> bool {
         let header = plan.header;
         let group0 = header.flags & HeaderFlags::GROUP0 != 0;
-        self.0.store(GICD_CTLR, 0);
+        // ARE stays as it is: clearing it is UNPREDICTABLE (IHI 0069, GICD_CTLR).
+        self.0.store(GICD_CTLR, self.0.load(GICD_CTLR) & CTLR_ARE);
         if !self.is_settled() {
             return false;
         }

@@ -19,6 +19,8 @@ pub const INPUT: usize = 256;
 pub const PER_CALL: usize = 64;
 /// A line this long gives way to others that wait.
 const LONG_LINE: u32 = 512;
+/// Idle times after which an open line gives way to others even if it grows byte by byte.
+const DRIP: u64 = 5;
 /// Longest output of one source byte: prefix, text, newline.
 const STAGE: usize = (MAX_NAME + 4) + LONGEST + 1;
 
@@ -95,6 +97,8 @@ pub struct Mux {
     wire: Wire,
     /// Counter when the line on the wire last grew.
     grown: u64,
+    /// Counter when its owner took the wire.
+    taken: u64,
     /// Source bytes of the line on the wire since it last took the wire.
     length: u32,
     /// No patience in the next call.
@@ -107,6 +111,8 @@ pub struct Mux {
     stage: [u8; STAGE],
     stage_from: usize,
     stage_to: usize,
+    /// Whose byte the stage holds; `None`: the hypervisor's.
+    staged: Option<usize>,
 }
 
 impl Mux {
@@ -117,6 +123,7 @@ impl Mux {
             hold_ticks: 0,
             wire: Wire::Free,
             grown: 0,
+            taken: 0,
             length: 0,
             released: false,
             own_before: false,
@@ -125,6 +132,7 @@ impl Mux {
             stage: [0; STAGE],
             stage_from: 0,
             stage_to: 0,
+            staged: None,
         }
     }
 
@@ -132,6 +140,11 @@ impl Mux {
     /// nobody would call again at [`Left::Until`].
     pub fn set_patience(&mut self, idle_ticks: u64, hold_ticks: u64) {
         (self.idle_ticks, self.hold_ticks) = (idle_ticks, hold_ticks);
+    }
+
+    /// Whether the UART has yet to take a byte of domain `index` or of the hypervisor that is in no ring any more.
+    pub fn is_staged_for(&self, index: usize) -> bool {
+        self.stage_from < self.stage_to && self.staged.is_none_or(|owner| owner == index)
     }
 
     /// The next call has no patience: an open line gives way, an incomplete one goes out. For power-off.
@@ -166,11 +179,14 @@ impl Mux {
             }
             // An empty ring, or a long line: look who else wants the wire.
             let others = self.others(sources, count, now, released);
-            let idle = released || others.pressing || now.wrapping_sub(self.grown) >= self.idle_ticks;
+            // Silent for a moment, or dripping for several.
+            let patience = self.grown.wrapping_add(self.idle_ticks);
+            let patience = patience.min(self.taken.wrapping_add(DRIP * self.idle_ticks));
+            let idle = released || others.pressing || now >= patience;
             match others.due {
                 Due::Now if more || idle => self.cut(),
                 _ if more => self.length = 0,
-                Due::Now => return Left::Until(self.grown.wrapping_add(self.idle_ticks)),
+                Due::Now => return Left::Until(patience),
                 Due::At(at) => return Left::Until(at),
                 Due::Never => return Left::Nothing,
             }
@@ -274,7 +290,11 @@ impl Mux {
             Wire::Free => {}
             Wire::Own => {
                 let Some(byte) = sources.own().and_then(Ring::pop) else { return };
+                if self.wire != Wire::Own {
+                    self.taken = now;
+                }
                 self.wire = Wire::Own;
+                self.staged = None;
                 self.grow(now);
                 self.put(byte);
                 if byte == b'\n' {
@@ -289,6 +309,10 @@ impl Mux {
                 self.grow(now);
                 if text.is_nothing() {
                     return;
+                }
+                self.staged = Some(index);
+                if self.wire != Wire::Domain(index) {
+                    self.taken = now;
                 }
                 self.open(index, sources.name(index));
                 text.bytes().iter().for_each(|byte| self.put(*byte));

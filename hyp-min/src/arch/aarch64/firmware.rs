@@ -22,6 +22,8 @@ fn call(function: u64, a1: u64, a2: u64, a3: u64) -> i64 {
 
 /// Starts the CPU `mpidr` at physical `entry` with x0 = `context`. Answers PSCI's code.
 pub(crate) fn cpu_on(mpidr: u64, entry: u64, context: u64) -> i64 {
+    // What has been written so far is there for the CPU that starts; SMC is no barrier.
+    cortex_a::asm::barrier::dsb(cortex_a::asm::barrier::ISHST);
     call(CPU_ON, mpidr, entry, context)
 }
 

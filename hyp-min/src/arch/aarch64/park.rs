@@ -177,8 +177,8 @@ pub(crate) fn idle(cpu: &'static PerCpu) -> ! {
 
 /// Nothing of the guest keeps this CPU awake or holds off EL2's interrupts.
 fn quiet(cpu: &PerCpu) {
-    gicv3::close_guest_group();
     gicv3::clear_active(enter::kick(cpu.plan()).is_some());
+    gicv3::close_guest_group();
 }
 
 fn rest(cpu: &'static PerCpu) {

@@ -128,7 +128,7 @@ fn identity(domain: &Domain, vcpu: usize) {
     msr!("vttbr_el2", domain.vttbr);
 }
 
-/// Timers: the guest's offsets are zero; the physical timer only where its PPI is granted; EL2's own are stopped.
+/// Timers: the guest's offsets are zero; the physical timer only where its PPI is granted; EL2's own is `own`'s business.
 fn timers(domain: &Domain, f: &Features) {
     let mut access = CNTHCTL_EL2::EL1PCTEN::SET;
     if domain.owns(PHYSICAL_TIMER) {
@@ -136,7 +136,6 @@ fn timers(domain: &Domain, f: &Features) {
     }
     CNTHCTL_EL2.write(access);
     msr!("cntvoff_el2", 0);
-    msr!("cnthp_ctl_el2", 0);
     if f.vhe {
         msr!("S3_4_C14_C3_1", 0); // CNTHV_CTL_EL2
         msr!("S3_4_C13_C0_1", 0); // CONTEXTIDR_EL2
@@ -241,10 +240,12 @@ fn optional(f: &Features) {
     }
 }
 
-/// The vectors of EL2, and this CPU's own pointer.
+/// The vectors of EL2, this CPU's own pointer, its own timer stopped.
 pub(crate) fn own(cpu: &PerCpu) {
     let table = &raw const super::vectors;
     // SAFETY: `vectors` is the table of vectors.S, 2 KiB aligned and mapped executable.
     unsafe { core::arch::asm!("msr vbar_el2, {}", "isb", in(reg) table, options(nostack, preserves_flags)) };
     msr!("tpidr_el2", core::ptr::from_ref(cpu) as u64);
+    // Here and not in `timers`: a vCPU that starts again must not forget what this CPU still has to send.
+    msr!("cnthp_ctl_el2", 0);
 }

@@ -300,3 +300,35 @@ fn no_bytes_can_forge_a_prefix() {
         assert!(!text.chars().any(|c| c.is_control() && c != '\n' && c != '\t'));
     }
 }
+
+#[test]
+fn a_line_that_drips_gives_way() {
+    let mut bench = Bench::new();
+    bench.mux.set_patience(20, 0);
+    bench.say(0, b"a").drain();
+    bench.say(1, b"whole line\n");
+    for step in 1..=20u64 {
+        bench.now = step * 19;
+        bench.say(0, b"a").drain();
+        if String::from_utf8_lossy(&bench.out).contains("[green] whole line\n") {
+            assert!(bench.now <= (DRIP + 1) * 20, "only at {}", bench.now);
+            return;
+        }
+    }
+    panic!("never: {}", String::from_utf8_lossy(&bench.out));
+}
+
+#[test]
+fn what_a_full_uart_leaves_is_its_owners_business() {
+    let mut bench = Bench::new();
+    assert!(!bench.mux.is_staged_for(0));
+    bench.say(0, b"x");
+    assert_eq!(bench.mux.drain(&bench.board, 0, &mut |_| false), Left::Room);
+    assert!(bench.mux.is_staged_for(0) && !bench.mux.is_staged_for(1));
+    bench.drain();
+    assert!(!bench.mux.is_staged_for(0));
+    bench.say(0, b"\n").drain();
+    bench.log("[hyp] x\n");
+    assert_eq!(bench.mux.drain(&bench.board, 0, &mut |_| false), Left::Room);
+    assert!(bench.mux.is_staged_for(0) && bench.mux.is_staged_for(1));
+}
