@@ -15,8 +15,6 @@ pub enum Policy {
     Constant(u64),
     /// Reads give `idreg::filter` of the hardware's value.
     Id(IdReg),
-    /// `ICC_SGI1R_EL1` written: `sgi::Targets::expand`.
-    Sgi1,
 }
 
 const ZERO: Policy = Policy::Constant(0);
@@ -29,8 +27,7 @@ const OS_LOCK_OPEN: u64 = 1 << 3;
 #[inline]
 pub fn policy(reg: SysReg, read: bool) -> Policy {
     match (reg.0, read) {
-        // Software-generated interrupts (IHI 0069, 12.2). SGI0R and ASGI1R name groups a guest has nothing in.
-        (0x30CB5, false) => Policy::Sgi1,
+        // SGI0R and ASGI1R name groups a guest has nothing in (IHI 0069, 12.2); SGI1R never comes here, see `traps.rs`.
         (0x30CB6 | 0x30CB7, false) => ZERO,
         // ICC_SRE_EL1, trapped by ICC_SRE_EL2.Enable = 0.
         (0x30CC5, _) => Policy::Constant(SRE),
@@ -77,7 +74,6 @@ mod tests {
 
     #[test]
     fn software_generated_interrupts() {
-        assert_eq!(policy(SysReg(0x30CB5), false), Policy::Sgi1);
         assert_eq!(policy(SysReg(0x30CB5), true), Policy::Undefined, "write-only");
         assert_eq!(policy(SysReg(0x30CB6), false), ZERO);
         assert_eq!(policy(SysReg(0x30CB7), false), ZERO);

@@ -9,7 +9,7 @@ use super::registers::mrs;
 use super::{enter, firmware};
 use crate::state::{self, vcpu};
 use crate::{console, dev::gicv3};
-use cofferdam_plan::{Domain, IntId};
+use cofferdam_plan::Domain;
 use core::arch::asm;
 use core::sync::atomic::Ordering;
 use hyp_min::vdev::syndrome;
@@ -121,33 +121,17 @@ fn revoke(domain: &Domain) {
 }
 
 fn kick_others(cpu: &PerCpu) {
-    let Some(kick) = enter::kick(cpu.plan()) else {
-        wake_all();
-        return;
-    };
     for vcpu in (0..cpu.domain().vcpu_count as usize).filter(|vcpu| *vcpu != cpu.vcpu) {
-        send_kick(cpu, vcpu, kick);
+        wake(cpu, vcpu);
     }
 }
 
-fn send_kick(cpu: &PerCpu, vcpu: usize, kick: IntId) {
-    if let Some(value) = cpu.targets.kick(vcpu, kick) {
+/// Kicks vCPU `vcpu` of this domain. A plan whose domains have more than one has Group 0.
+#[inline(never)]
+pub(crate) fn wake(cpu: &PerCpu, vcpu: usize) {
+    if let Some(value) = enter::kick(cpu.plan()).and_then(|kick| cpu.targets.kick(vcpu, kick)) {
         gicv3::send_group0(value);
     }
-}
-
-/// Wakes vCPU `vcpu` of this domain from its wait for CPU_ON.
-pub(crate) fn wake(cpu: &PerCpu, vcpu: usize) {
-    match enter::kick(cpu.plan()) {
-        Some(kick) => send_kick(cpu, vcpu, kick),
-        None => wake_all(),
-    }
-}
-
-/// Without Group 0 the waiting CPUs sleep in WFE.
-fn wake_all() {
-    cortex_a::asm::barrier::dsb(cortex_a::asm::barrier::ISHST);
-    cortex_a::asm::sev();
 }
 
 /// A vCPU that is off waits here for CPU_ON, or for its domain's end.
@@ -182,10 +166,8 @@ fn quiet(cpu: &PerCpu) {
 }
 
 fn rest(cpu: &'static PerCpu) {
+    cortex_a::asm::wfi();
     if enter::kick(cpu.plan()).is_some() {
-        cortex_a::asm::wfi();
         super::traps::serve(cpu);
-    } else {
-        cortex_a::asm::wfe();
     }
 }

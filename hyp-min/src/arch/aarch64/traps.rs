@@ -119,16 +119,12 @@ fn redistributor(cpu: &PerCpu, access: Access) -> Outcome {
 fn system_register(cpu: &'static PerCpu, esr: u64) {
     let access = syndrome::sys_access(esr);
     let value = match (policy(access.reg, access.read), access.read) {
-        (Policy::Sgi1, false) => {
-            cpu.targets.expand(cpu.vcpu, cpu.register(access.register), gicv3::send_group1);
-            return advance(esr);
-        }
         (Policy::Constant(value), _) => value,
         (Policy::Id(reg), true) => {
             let index = u64::from(reg.crm.clamp(1, 7) - 1) * 8 + u64::from(reg.op2 & 7);
             idreg::filter(reg, super::read_id(index))
         }
-        (Policy::Undefined | Policy::Id(_) | Policy::Sgi1, _) => return undefined(esr),
+        (Policy::Undefined | Policy::Id(_), _) => return undefined(esr),
     };
     if access.read {
         cpu.set_register(access.register, value);
