@@ -44,8 +44,6 @@ pub const ALREADY_ON: i64 = -4;
 /// PSCI return code.
 pub const ON_PENDING: i64 = -5;
 /// PSCI return code.
-pub const INTERNAL_FAILURE: i64 = -6;
-/// PSCI return code.
 pub const INVALID_ADDRESS: i64 = -9;
 
 /// AFFINITY_INFO's answers (DEN 0022, 5.7).

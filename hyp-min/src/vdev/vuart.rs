@@ -37,7 +37,6 @@ const FR_TXFF: u32 = 1 << 5;
 const FR_RXFE: u32 = 1 << 4;
 const FR_BUSY: u32 = 1 << 3;
 // CR.
-
 const CR_LBE: u32 = 1 << 7;
 const CR_TXE: u32 = 1 << 8;
 const CR_RXE: u32 = 1 << 9;
