@@ -1,8 +1,10 @@
-//! Finds guest images: next to the layout, in each `--guest-dir`, then among our own examples, which are built on demand.
+//! Finds guest images: next to the layout, in each `--guest-dir`, then among Debian's (`debian/Image`, fetched on demand) and
+//! our own examples, built on demand.
 //!
 //! Own examples are shipped without symbols in `target/guests/`, so that the same source gives the same bytes.
 
 use crate::cross::{self, Item};
+use crate::debian;
 use crate::elf::Elf;
 use crate::repo;
 use crate::trouble::Trouble;
@@ -71,6 +73,10 @@ impl Guests {
                 let bytes = repo::read(&path)?;
                 return Ok(Some((path, bytes)));
             }
+        }
+        if let Some(path) = debian::find(name)? {
+            let bytes = repo::read(&path)?;
+            return Ok(Some((path, bytes)));
         }
         let Some(example) = name.strip_suffix(".elf").filter(|example| is_example(example)) else { return Ok(None) };
         let built = cross::build(cross::UNIKERNEL, &Item::Example(example.into()))?;

@@ -5,7 +5,9 @@
 
 mod bench;
 mod check;
+mod cpio;
 mod cross;
+mod debian;
 mod decode;
 mod elf;
 mod exec;

@@ -81,9 +81,16 @@ fn privilege() -> Option<&'static [&'static str]> {
 }
 
 fn apt_get(prefix: &[&str], sources: &Path, lists: &Path) -> Command {
-    let mut words: Vec<String> = prefix.iter().map(|word| word.to_string()).collect();
-    words.extend(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"].map(String::from));
-    for option in [
+    let words = prefix.iter().copied().chain(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"]);
+    let words: Vec<_> = words.map(String::from).chain(private(sources, lists)).collect();
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
+    command
+}
+
+/// Options that make apt read `sources` alone, keep its lists in `lists` and write no cache of its own.
+pub(super) fn private(sources: &Path, lists: &Path) -> Vec<String> {
+    let options = [
         format!("Dir::Etc::SourceList={}", sources.display()),
         "Dir::Etc::SourceParts=/dev/null".into(),
         format!("Dir::State::Lists={}", lists.display()),
@@ -94,12 +101,8 @@ fn apt_get(prefix: &[&str], sources: &Path, lists: &Path) -> Command {
         "DPkg::Lock::Timeout=120".into(),
         "Acquire::http::Timeout=30".into(),
         "Acquire::Retries=2".into(),
-    ] {
-        words.extend(["-o".into(), option]);
-    }
-    let mut command = Command::new(&words[0]);
-    command.args(&words[1..]);
-    command
+    ];
+    options.into_iter().flat_map(|option| ["-o".into(), option]).collect()
 }
 
 fn remove(prefix: &[&str], dir: &Path) -> Result<(), Trouble> {
@@ -107,7 +110,8 @@ fn remove(prefix: &[&str], dir: &Path) -> Result<(), Trouble> {
     exec::run(Command::new(words[0]).args(&words[1..]).arg(dir), Duration::from_secs(60))
 }
 
-fn sources_list(suite: &str) -> String {
+/// Debian's archives of `suite`, signatures checked.
+pub(super) fn sources_list(suite: &str) -> String {
     let archive = "http://deb.debian.org/debian";
     let key = "[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]";
     let mut text = String::new();

@@ -6,9 +6,11 @@
 
 mod apt;
 mod core_library;
+mod packages;
 mod stamp;
 
 pub(crate) use core_library::{CoreLibrary, TARGET, core_library};
+pub(crate) use packages::unpacked;
 pub(crate) use stamp::Stamp;
 
 use crate::exec;

@@ -21,7 +21,8 @@ use tally::Tally;
 /// Run everything that must hold, or only the named parts
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Parts: tidy, lint, host, scan, fixtures, boot, attack, determinism, bitflip; or names of scenarios in qemu/tests
+    /// Parts: tidy, lint, host, scan, fixtures, boot, attack, determinism, bitflip; or scenarios in qemu/tests, by name or by
+    /// group (`linux` for all `linux-…`)
     names: Vec<String>,
 }
 
@@ -44,8 +45,12 @@ const PARTS: &[(&str, Part)] = &[
 /// The command itself.
 pub(crate) fn main(args: &Args) -> Done {
     let scenarios = scenario::names()?;
+    // `linux` names `linux` itself and every `linux-…`.
+    let is_named = |scenario: &String, name: &String| {
+        scenario.strip_prefix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    };
     for name in &args.names {
-        let known = PARTS.iter().any(|(part, _)| part == name) || scenarios.contains(name);
+        let known = PARTS.iter().any(|(part, _)| part == name) || scenarios.iter().any(|one| is_named(one, name));
         if !known {
             let parts: Vec<_> = PARTS.iter().map(|(part, _)| *part).collect();
             return Err(Trouble::other(format!(
@@ -63,9 +68,10 @@ pub(crate) fn main(args: &Args) -> Done {
             run(&mut tally)?;
         }
     }
-    let single: Vec<_> = scenarios.into_iter().filter(|scenario| args.names.contains(scenario)).collect();
-    if !single.is_empty() {
-        scenario::run(&single, &mut tally)?;
+    let named = |scenario: &String| args.names.iter().any(|name| is_named(scenario, name));
+    let named: Vec<_> = scenarios.into_iter().filter(named).collect();
+    if !named.is_empty() {
+        scenario::run(&named, &mut tally)?;
     }
     Ok(tally.end())
 }
