@@ -12,7 +12,8 @@ use std::path::Path;
 pub(crate) fn run(tally: &mut Tally) -> Result<(), Trouble> {
     for layout in dts_files(&repo::root().join("layouts"))? {
         let text = String::from_utf8_lossy(&repo::read(&layout)?).into_owned();
-        if text.contains("qemu-x86.dts") {
+        // Debian's guests wait for somebody who types: the scenarios `linux-…` do.
+        if text.contains("qemu-x86.dts") || text.contains("\"debian/") {
             continue;
         }
         let name = layout.file_stem().unwrap_or_default().to_string_lossy().into_owned();
