@@ -48,6 +48,8 @@ pub(crate) struct Vcpu {
 pub(crate) struct DomainState {
     /// [`RUNNING`], then once [`OFF`] or [`PARKED`].
     pub(crate) status: AtomicU32,
+    /// CNTVOFF_EL2 of every vCPU: what the system counter was when the domain started. Written by the CPU that starts vCPU 0.
+    pub(crate) time_offset: AtomicU64,
     /// The virtual distributor's own bits.
     pub(crate) dist: dist::State,
     /// The vCPUs.

@@ -41,10 +41,6 @@ pub fn policy(reg: SysReg, read: bool) -> Policy {
         (0x30006 | 0x31007, true) => ZERO,
         // HCR_EL2.TACR: ACTLR_EL1 has to exist (D24.2.2).
         (0x30101, _) => ZERO,
-        // HCR_EL2.TSW: DC ISW, CSW, CISW do nothing: a whole-cache operation would also be the neighbours'. A guest that
-        // turns its caches off must clean by address.
-        (0x10762 | 0x107A2 | 0x107E2, false) => ZERO,
-
         (0x20000..=0x2FFFF, _) => debug(reg.0, read),
         _ => Policy::Undefined,
     }

@@ -1,7 +1,7 @@
 //! HVC and SMC: does what `vdev::psci` has decided, on the domain's own vCPUs.
 
-use super::park;
 use super::percpu::PerCpu;
+use super::{firmware, park};
 use crate::state::vcpu;
 use core::sync::atomic::Ordering;
 use hyp_min::vdev::psci::{self, Call, affinity};
@@ -11,7 +11,7 @@ use hyp_min::vdev::syndrome;
 #[inline(always)]
 pub(crate) fn call(cpu: &'static PerCpu, esr: u64) {
     let x = [cpu.register(0), cpu.register(1), cpu.register(2), cpu.register(3)];
-    match psci::decide(syndrome::immediate(esr), x, cpu.domain().vcpu_count) {
+    match psci::decide(syndrome::immediate(esr), x, cpu.domain().vcpu_count, &cpu.mitigations) {
         Call::Return(code) => cpu.set_register(0, code as u64),
         other => act(cpu, other),
     }
@@ -27,6 +27,10 @@ fn act(cpu: &'static PerCpu, call: Call) {
             // Any physical interrupt ends it, the guest's own and EL2's, masked or not.
             cortex_a::asm::barrier::dsb(cortex_a::asm::barrier::SY);
             cortex_a::asm::wfi();
+            psci::SUCCESS
+        }
+        Call::Mitigate(function) => {
+            firmware::mitigate(function);
             psci::SUCCESS
         }
         Call::AffinityInfo(vcpu) => match state_of(cpu, vcpu) {

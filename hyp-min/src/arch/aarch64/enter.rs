@@ -18,7 +18,7 @@ pub(crate) fn first(cpu: &'static PerCpu) -> ! {
     let plan = cpu.plan();
     let kick = kick(plan);
     // First, so that whatever fails from here on is revoked under the domain's own VMID.
-    registers::write_all(cpu.domain(), cpu.vcpu);
+    registers::write_all(cpu);
     if !cpu.redistributor.set_up(kick) {
         defmt::error!("refused: redistributor of CPU {=u16} does not follow", cpu.index.0);
         park::fault(cpu, park::Reason::Redistributor);
@@ -34,13 +34,14 @@ pub(crate) fn first(cpu: &'static PerCpu) -> ! {
     }
     scrub(cpu);
     own.state.store(vcpu::ON, Ordering::Release);
+    registers::start_time(cpu);
     let domain = cpu.domain();
     guest(domain.entry.0, domain.dtb.0)
 }
 
 /// CPU_ON has been called for this vCPU.
 pub(crate) fn again(cpu: &'static PerCpu, entry: u64, context: u64) -> ! {
-    registers::write_all(cpu.domain(), cpu.vcpu);
+    registers::write_all(cpu);
     gicv3::cpu_interface(kick(cpu.plan()).is_some());
     guest(entry, context)
 }

@@ -4,13 +4,14 @@
 //! through a shared reference, so that the log and a trap may hold it at once.
 #![allow(unsafe_code)] // places itself in the CPU's area
 
-use super::registers::mrs;
+use super::{firmware, registers::mrs};
 use crate::dev::gicv3::{Distributor, Redistributor};
 use crate::log::Buffer;
 use crate::state::{DomainState, state_of};
 use cofferdam_plan::{CpuIndex, Domain, DomainId, Plan, va};
 use core::cell::Cell;
 use hyp_min::vdev::View;
+use hyp_min::vdev::psci::Mitigations;
 use hyp_min::vdev::sgi::Targets;
 
 /// See the file's header. vectors.S knows that `x` comes first.
@@ -32,6 +33,8 @@ pub(crate) struct PerCpu {
     pub(crate) targets: Targets,
     /// The physical distributor.
     pub(crate) distributor: Distributor,
+    /// What the firmware has said about this CPU.
+    pub(crate) mitigations: Mitigations,
     /// This CPU's physical redistributor.
     pub(crate) redistributor: Redistributor,
     /// Log frame being built, and this domain's allowance of records.
@@ -61,6 +64,7 @@ impl PerCpu {
             state,
             targets: Targets::new(plan, domain),
             distributor: Distributor::new(plan.header.gicd_va),
+            mitigations: firmware::mitigations(),
             redistributor: Redistributor::new(cpu.gicr_va),
             log: Buffer::new(),
             again: Cell::new(false),

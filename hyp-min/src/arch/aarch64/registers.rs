@@ -7,6 +7,7 @@
 use super::features::Features;
 use super::percpu::PerCpu;
 use cofferdam_plan::{Domain, IntId};
+use core::sync::atomic::Ordering;
 use cortex_a::registers::{CNTHCTL_EL2, HCR_EL2, ICC_SRE_EL2, MDCR_EL2};
 use tock_registers::interfaces::Writeable;
 
@@ -45,12 +46,13 @@ const CPTR: u64 = 0x33FF | 1 << 20 | 1 << 30;
 /// Non-secure EL1 physical timer.
 const PHYSICAL_TIMER: IntId = IntId(30);
 
-/// Writes them all, for vCPU `vcpu` of `domain` on this CPU.
-pub(crate) fn write_all(domain: &Domain, vcpu: usize) {
-    let f = Features::read();
+/// Writes them all, for the vCPU of `cpu`, which is this one.
+pub(crate) fn write_all(cpu: &PerCpu) {
+    let (f, domain) = (Features::read(), cpu.domain());
     traps(&f);
-    identity(domain, vcpu);
+    identity(domain, cpu.vcpu);
     timers(domain, &f);
+    msr!("cntvoff_el2", cpu.state.time_offset.load(Ordering::Relaxed));
     cpu_interface_hypervisor();
     optional(&f);
     msr!("actlr_el2", 0);
@@ -67,7 +69,8 @@ pub(crate) fn barrier() {
 
 /// HCR, CPTR, HSTR, MDCR: what comes to EL2.
 fn traps(f: &Features) {
-    // Physical IRQs go to EL1 (IMO 0), FIQ and SError come here. FB and BSU stay 0: vCPUs do not migrate.
+    // Physical IRQs go to EL1 (IMO 0), FIQ and SError come here. FB and BSU stay 0: vCPUs do not migrate. TSW stays 0: set/way
+    // operations are the guest's, and SWIO makes cleaning ones of those that would only invalidate (docs/decisions/0020).
     let mut hcr = HCR_EL2::VM::SET
         + HCR_EL2::SWIO::SET
         + HCR_EL2::PTW::SET
@@ -78,7 +81,6 @@ fn traps(f: &Features) {
         + HCR_EL2::TSC::SET
         + HCR_EL2::TIDCP::SET
         + HCR_EL2::TACR::SET
-        + HCR_EL2::TSW::SET
         + HCR_EL2::RW::SET;
     if f.limited_ordering {
         hcr += HCR_EL2::TLOR::SET;
@@ -128,14 +130,22 @@ fn identity(domain: &Domain, vcpu: usize) {
     msr!("vttbr_el2", domain.vttbr);
 }
 
-/// Timers: the guest's offsets are zero; the physical timer only where its PPI is granted; EL2's own is `own`'s business.
+/// The domain's time starts now: its virtual counter is 0. The CPU that starts vCPU 0 says so, just before it does.
+pub(crate) fn start_time(cpu: &PerCpu) {
+    barrier();
+    let now = mrs!("cntpct_el0");
+    cpu.state.time_offset.store(now, Ordering::Relaxed);
+    msr!("cntvoff_el2", now);
+}
+
+/// Timers: physical time is the board's (CNTPOFF_EL2 = 0) for every domain; the physical timer only where its PPI is
+/// granted; EL2's own is `own`'s business.
 fn timers(domain: &Domain, f: &Features) {
     let mut access = CNTHCTL_EL2::EL1PCTEN::SET;
     if domain.owns(PHYSICAL_TIMER) {
         access += CNTHCTL_EL2::EL1PCEN::SET;
     }
     CNTHCTL_EL2.write(access);
-    msr!("cntvoff_el2", 0);
     if f.vhe {
         msr!("S3_4_C14_C3_1", 0); // CNTHV_CTL_EL2
         msr!("S3_4_C13_C0_1", 0); // CONTEXTIDR_EL2
@@ -219,11 +229,12 @@ fn optional(f: &Features) {
         msr!("S2_1_C9_C0_0", 0); // BRBCR_EL1
     }
     if f.mpam {
-        msr!("S3_4_C10_C5_0", 1 << 48 | 1 << 49); // MPAM2_EL2: TRAPMPAM0EL1, TRAPMPAM1EL1
+        let id = mrs!("S3_0_C10_C4_4"); // MPAMIDR_EL1: HAS_HCR is bit 17, HAS_TIDR bit 58
+        msr!("S3_4_C10_C5_0", 1 << 48 | 1 << 49 | id & 1 << 58); // MPAM2_EL2: TRAPMPAM0EL1, TRAPMPAM1EL1, TIDR
         msr!("S3_0_C10_C5_0", 0); // MPAM1_EL1
         msr!("S3_0_C10_C5_1", 0); // MPAM0_EL1
-        if mrs!("S3_0_C10_C4_4") & 1 << 17 != 0 {
-            msr!("S3_4_C10_C4_0", 0); // MPAMHCR_EL2, MPAMIDR_EL1.HAS_HCR
+        if id & 1 << 17 != 0 {
+            msr!("S3_4_C10_C4_0", 1 << 31); // MPAMHCR_EL2: TRAP_MPAMIDR_EL1
         }
     }
     if f.pointer_auth {

@@ -11,6 +11,7 @@ use unikernel::{clock, cpu, write_sysreg};
 const NOT_SUPPORTED: u64 = 0xFFFF_FFFF;
 const CPU_ON: u64 = 0xC400_0003;
 const AFFINITY_INFO: u64 = 0xC400_0004;
+const SYSTEM_RESET2: u64 = 0xC400_0012;
 
 fn low(value: u64) -> u64 {
     value & 0xFFFF_FFFF
@@ -45,7 +46,8 @@ pub(super) fn cpu_on(report: &mut Report) {
 /// Function identifiers nobody has, by both conduits.
 pub(super) fn unknown_calls(report: &mut Report) {
     // PSCI and SMCCC functions a domain has: the only ones that may answer anything else.
-    let known = |id: u64| matches!(id & 0xBFFF_FFFF, 0x8400_0000..=0x8400_000A | 0x8000_0000 | 0x8000_0001);
+    let known =
+        |id: u64| matches!(id & 0xBFFF_FFFF, 0x8400_0000..=0x8400_000A | 0x8400_0012 | 0x8000_0000 | 0x8000_0001);
     for (what, conduit) in [("HVC", Hvc), ("SMC", Smc)] {
         let mut wrong = None;
         let mut count = 0u32;
@@ -78,7 +80,9 @@ pub(super) fn unknown_calls(report: &mut Report) {
     }
     report.equal("SYSTEM_SUSPEND", low(call(Smc, 0xC400_000E, [0x4010_0000, 0, 0])), NOT_SUPPORTED);
     report.equal("MEM_PROTECT", low(call(Smc, 0x8400_0013, [1, 0, 0])), NOT_SUPPORTED);
-    report.equal("SYSTEM_RESET2", low(call(Smc, 0xC400_0012, [0; 3])), NOT_SUPPORTED);
+    for kind in [1, 0x8000_0000, 0xFFFF_FFFF] {
+        report.equal("SYSTEM_RESET2 of a bad type", low(call(Smc, SYSTEM_RESET2, [kind, 0, 0])), low(-2i64 as u64));
+    }
     report.equal("CPU_SUSPEND to a bad state", low(call(Smc, 0xC400_0001, [0x0101_0000, 0, 0])), low(-2i64 as u64));
     report.equal("VERSION by HVC", call(Hvc, 0x8400_0000, [0; 3]) >> 16, 1);
     report.equal("VERSION by SMC", call(Smc, 0x8400_0000, [0; 3]) >> 16, 1);
@@ -95,34 +99,78 @@ pub(super) fn last_off(report: &mut Report) {
     psci::cpu_off()
 }
 
+/// What Linux asks before it trusts PSCI and SMCCC, and what a guest may not hear of: the answers of I61 and I62.
+pub(super) fn psci(report: &mut Report) {
+    const FEATURES: u64 = 0x8400_000A;
+    const ARCH_FEATURES: u64 = 0x8000_0001;
+    for conduit in [Hvc, Smc] {
+        report.equal("PSCI 1.1", low(call(conduit, 0x8400_0000, [0; 3])), 0x1_0001);
+        report.equal("SMCCC 1.1", low(call(conduit, 0x8000_0000, [0; 3])), 0x1_0001);
+        report.equal("no Trusted OS to migrate", low(call(conduit, 0x8400_0006, [0; 3])), 2);
+        for id in
+            [0x8000_0000, 0x8400_0001, 0xC400_0001, 0x8400_0002, 0xC400_0003, 0xC400_0004, 0x8400_0009, 0xC400_0012]
+        {
+            report.equal("feature", low(call(conduit, FEATURES, [id, 0, 0])), 0);
+        }
+        // MIGRATE, CPU_FREEZE, CPU_DEFAULT_SUSPEND, NODE_HW_STATE, SYSTEM_SUSPEND, SET_SUSPEND_MODE, STAT, MEM_PROTECT.
+        for id in [5, 0xB, 0xC, 0xD, 0xE, 0xF, 0x10, 0x11, 0x13, 0x14].map(|low| 0x8400_0000u64 | low) {
+            report.equal("no feature", low(call(conduit, FEATURES, [id, 0, 0])), NOT_SUPPORTED);
+        }
+        // This firmware knows no SMCCC, so no mitigation is promised: WORKAROUND_1 to 3, SOC_ID; PV_TIME.
+        for id in [0x8000_8000, 0x8000_7FFF, 0x8000_3FFF, 0x8000_0002, 0xC500_0020] {
+            report.equal("not promised", low(call(conduit, ARCH_FEATURES, [id, 0, 0])), NOT_SUPPORTED);
+            report.equal("and not there", low(call(conduit, id, [0; 3])), NOT_SUPPORTED);
+        }
+        // TRNG_VERSION, TRNG_RND64: the board's entropy is not for draining.
+        let drained = (0..10_000).any(|_| low(call(conduit, 0xC400_0053, [192, 0, 0])) != NOT_SUPPORTED);
+        report.check("TRNG_RND, 10,000 times", !drained, "an answer");
+        report.equal("TRNG_VERSION", low(call(conduit, 0x8400_0050, [0; 3])), NOT_SUPPORTED);
+        report.equal(
+            "a mitigation is called with rubbish",
+            low(call(conduit, 0x8000_8000, [u64::MAX; 3])),
+            NOT_SUPPORTED,
+        );
+    }
+}
+
+/// SYSTEM_RESET2, the architectural warm reset: as SYSTEM_RESET.
+pub(super) fn reset2(report: &mut Report) {
+    report.check("before", true, "");
+    call(Hvc, SYSTEM_RESET2, [0; 3]);
+    report.check("after", false, "still here");
+}
+
 /// SYSTEM_RESET: off, as long as there is no restart.
 pub(super) fn reset(report: &mut Report) {
     report.check("before", true, "");
     psci::system_reset()
 }
 
-/// CPU_SUSPEND to standby returns at the next interrupt, masked or not; every other state is refused.
+/// CPU_SUSPEND to standby or power-down returns at the next interrupt, masked or not; every other state is refused.
 pub(super) fn suspend(report: &mut Report) {
     const CPU_SUSPEND: u64 = 0xC400_0001;
-    let mask = cpu::mask();
-    let due = clock::ticks() + clock::to_ticks(Duration::from_millis(100));
-    write_sysreg!("cntv_cval_el0", due);
-    write_sysreg!("cntv_ctl_el0", 1);
-    cpu::isb();
-    let mut result = 0;
-    for _ in 0..1000 {
-        result = low(call(Smc, CPU_SUSPEND, [0, 0, 0]));
-        if clock::ticks() >= due {
-            break;
+    for (what, state) in [("standby", 0), ("power down, made a standby", 1 << 16)] {
+        let mask = cpu::mask();
+        let due = clock::ticks() + clock::to_ticks(Duration::from_millis(100));
+        write_sysreg!("cntv_cval_el0", due);
+        write_sysreg!("cntv_ctl_el0", 1);
+        cpu::isb();
+        let mut result = 0;
+        for _ in 0..1000 {
+            result = low(call(Smc, CPU_SUSPEND, [state, 0x4010_0000, 0]));
+            if clock::ticks() >= due {
+                break;
+            }
         }
+        report.equal(what, result, 0);
+        report.check("until the timer", clock::ticks() >= due, "too early");
+        write_sysreg!("cntv_ctl_el0", 0);
+        cpu::restore(mask);
     }
-    report.equal("standby", result, 0);
-    report.check("until the timer", clock::ticks() >= due, "too early");
-    write_sysreg!("cntv_ctl_el0", 0);
-    cpu::restore(mask);
-    for (what, state) in [("power down", 1 << 16), ("cluster", 1 << 24), ("state 1", 1), ("all ones", u64::MAX)] {
+    for (what, state) in [("cluster", 1 << 24), ("cluster off", 0x101 << 16), ("state 1", 1), ("all ones", u64::MAX)] {
         report.equal(what, low(call(Smc, CPU_SUSPEND, [state, 0x4010_0000, 0])), low(-2i64 as u64));
     }
+    report.equal("bad entry", low(call(Smc, CPU_SUSPEND, [1 << 16, 0x4010_0001, 0])), low(-9i64 as u64));
 }
 
 /// PSCI_VERSION with an immediate that is not zero.
