@@ -195,6 +195,7 @@ pub fn plan<'a, 'm>(
     for (id, (domain, mine)) in layout.domains.iter().zip(decided.iter_mut()).enumerate() {
         let loader = Loader { id: id as u32, domain, first: payloads.len() };
         let initrd = loader.files(images, &mut payloads, mine, diagnostics)?;
+        loader.place_files(images, &mut payloads, diagnostics)?;
         // The tree's length does not depend on where the RAM disk goes, only on whether there is one.
         mine.initrd = (initrd != 0).then_some((0, 0));
         let tree = match domain.dtb {

@@ -6,6 +6,7 @@
 mod access;
 mod class;
 mod domain;
+mod files;
 mod interrupts;
 mod memory;
 mod owners;

@@ -19,6 +19,8 @@ pub const MAX_FORBIDDEN: usize = 64;
 pub const MAX_RESETS: usize = 16;
 /// Memory regions of one domain.
 pub const MAX_MEMORY: usize = 16;
+/// `file@…` nodes of one domain.
+pub const MAX_FILES: usize = 16;
 
 /// A value and where it is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -153,6 +155,8 @@ pub struct Domain<'a> {
     pub cpus: Vec<At<usize>, MAX_VCPUS>,
     /// `memory@…` nodes, one entry per `reg` entry, in order.
     pub memory: Vec<Memory<'a>, MAX_MEMORY>,
+    /// `file@…` nodes, in order.
+    pub files: Vec<File<'a>, MAX_FILES>,
     /// `kernel`.
     pub kernel: Option<At<&'a str>>,
     /// `initrd`.
@@ -179,6 +183,13 @@ pub struct Domain<'a> {
     pub ports: core::ops::Range<usize>,
 }
 
+impl<'a> Domain<'a> {
+    /// Where what has no place of its own goes: the first memory its device tree describes.
+    pub fn main_memory(&self) -> Option<&Memory<'a>> {
+        self.memory.iter().find(|memory| !memory.hidden).or(self.memory.first())
+    }
+}
+
 /// One `reg` entry of a `memory@…` node.
 #[derive(Clone, Copy)]
 pub struct Memory<'a> {
@@ -188,8 +199,19 @@ pub struct Memory<'a> {
     pub ipa: IpaRegion,
     /// Where it goes.
     pub placement: Placement,
+    /// `hidden;`: the generated device tree does not describe it.
+    pub hidden: bool,
     /// The `reg` entry.
     pub span: Span,
+}
+
+/// A `file@…` node: a file that lies in the domain's RAM when it starts.
+#[derive(Clone, Copy)]
+pub struct File<'a> {
+    /// Its path.
+    pub path: At<&'a str>,
+    /// Where it goes, and the room it is given.
+    pub room: At<IpaRegion>,
 }
 
 /// How a memory region is placed.

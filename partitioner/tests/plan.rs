@@ -157,6 +157,30 @@ fn an_arm64_image_lies_above_a_block_boundary_and_its_disk_behind_it() {
 }
 
 #[test]
+fn files_lie_where_they_are_put_and_hidden_memory_is_not_told() {
+    let rest = "initrd = \"disk\"; memory@0 { device_type = \"memory\"; reg = <0 0 0 0x200000>; hidden; };
+        file@40000000 { file = \"second\"; reg = <0 0x40000000 0 0x3000>; };
+        file@1000 { file = \"first\"; reg = <0 0x1000 0 0x1000>; };";
+    let guests = Guests::default().with("one.elf", elf(0x4080_0000, 64, 0)).with("disk", vec![1; 0x7F_D000]);
+    let guests = guests.with("first", vec![2; 0x1000]).with("second", vec![3; 100]);
+    let outcome = build(&layout(&domain("one", 0, SIXTEEN, rest)), &guests);
+    let built = outcome.plan.unwrap_or_else(|| panic!("{:?}", outcome.messages));
+    let (plan, tree) = (built.plan(), String::from_utf8_lossy(built.tree(0)).into_owned());
+    let at: Vec<_> = plan.audit().expect("there").payloads.iter().map(|p| (p.kind, p.ipa.base.0, p.len)).collect();
+    // The RAM disk finds no room behind the kernel, nor at the start, which is taken: it follows the file there.
+    let expected = [
+        (payload::FILE, 0x1000, 0x1000),
+        (payload::FILE, 0x4000_0000, 100),
+        (payload::INITRD, 0x4000_3000, 0x80_0000 - 0x3000),
+        (payload::KERNEL, 0x4080_0000, 64),
+    ];
+    assert_eq!(at[..4], expected);
+    assert!(tree.contains("memory@40000000") && !tree.contains("memory@0"), "{tree}");
+    let moved: Vec<_> = plan.moves.iter().map(|m| m.len).collect();
+    assert_eq!(moved.len(), 1, "only the device tree is copied: {moved:x?}");
+}
+
+#[test]
 fn what_scrub_at_boot_leaves_is_payload() {
     let guests = Guests::default().with("one.elf", elf(0x4000_0000, 5000, 100));
     let outcome = build(&layout(&domain("one", 0, SIXTEEN, "scrub = \"boot\";")), &guests);

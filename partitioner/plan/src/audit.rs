@@ -119,6 +119,8 @@ pub mod payload {
     pub const INITRD: u32 = 2;
     /// Its device tree, generated or given.
     pub const DTB: u32 = 3;
+    /// Another file in its RAM.
+    pub const FILE: u32 = 4;
 }
 
 /// Bytes of the image that end up in a domain's RAM.

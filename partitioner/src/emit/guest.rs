@@ -82,7 +82,7 @@ impl<'a> Guest<'_, 'a, '_> {
     }
 
     fn memory(&self, fdt: &mut Fdt<'_>) {
-        for memory in &self.domain.memory {
+        for memory in self.domain.memory.iter().filter(|memory| !memory.hidden) {
             fdt.begin(format_args!("memory@{:x}", memory.ipa.base.0));
             fdt.strings("device_type", &["memory"]);
             fdt.property("reg", |fdt| {

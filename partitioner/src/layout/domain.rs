@@ -1,6 +1,6 @@
 //! One domain node: name, CPUs, images, flags. Its memory and devices have files of their own.
 
-use super::{memory, schema, words};
+use super::{files, memory, schema, words};
 use crate::board::is_cpu;
 use crate::cells::{self, target};
 use crate::codes;
@@ -18,6 +18,9 @@ pub(super) fn read<'a>(board: &Board<'a>, node: Node<'a>, diagnostics: &mut Diag
     schema(node, "cofferdam,domain", diagnostics);
     words::check(node, words::DOMAIN, diagnostics);
     name(node, diagnostics);
+    for child in node.children().filter(|child| words::CHILDREN.iter().all(|(word, _)| *word != child.base_name())) {
+        words::unknown(node, child.span(), child.name(), words::CHILDREN, diagnostics);
+    }
     for needed in ["cpus", "kernel"] {
         if node.property(needed).is_none() {
             let d = Diagnostic::new(codes::MISSING, node.span(), "domain `{0}` has no `{1}`");
@@ -38,6 +41,7 @@ pub(super) fn read<'a>(board: &Board<'a>, node: Node<'a>, diagnostics: &mut Diag
         node,
         cpus: cpus(board, node, diagnostics),
         memory: memory::read(node, diagnostics),
+        files: files::read(node, diagnostics),
         kernel: text("kernel"),
         initrd: text("initrd"),
         dtb: text("dtb"),

@@ -8,17 +8,13 @@ use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Node, Property, Span};
 use cofferdam_plan::{Ipa, IpaRegion, Pa};
 use heapless::Vec;
 
-/// Every `reg` entry of every memory node of `domain`; other children are reported.
+/// Every `reg` entry of every memory node of `domain`.
 pub(super) fn read<'a>(domain: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> Vec<Memory<'a>, MAX_MEMORY> {
     let mut list = Vec::new();
     let mut found = false;
-    for node in domain.children() {
-        if node.base_name() != "memory" {
-            words::unknown(domain, node.span(), node.name(), &[("memory", words::Kind::Any)], diagnostics);
-        } else if node.is_enabled() {
-            found = true;
-            one(domain, node, &mut list, diagnostics);
-        }
+    for node in domain.children().filter(|node| node.base_name() == "memory" && node.is_enabled()) {
+        found = true;
+        one(domain, node, &mut list, diagnostics);
     }
     if !found {
         let d = Diagnostic::new(codes::MISSING, domain.span(), "domain `{0}` has no memory")
@@ -75,7 +71,8 @@ fn one<'a>(
             (None, Some(direct)) => Placement::Direct(Property::span(direct)),
             (None, None) => Placement::Auto,
         };
-        if list.push(Memory { node, ipa, placement, span: reg.span }).is_err() {
+        let hidden = node.property("hidden").is_some();
+        if list.push(Memory { node, ipa, placement, hidden, span: reg.span }).is_err() {
             too_many(domain, reg.span, diagnostics);
             return;
         }

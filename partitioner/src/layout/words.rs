@@ -52,9 +52,15 @@ pub(super) const DOMAIN: &[(&str, Kind)] = &[
     ("delivery", Text),
 ];
 
+/// Nodes a domain may have, by the name before the `@`.
+pub(super) const CHILDREN: &[(&str, Kind)] = &[("memory", Any), ("file", Any)];
+
 /// Words of a `memory@…` node.
 pub(super) const MEMORY: &[(&str, Kind)] =
-    &[("device_type", Text), ("reg", Cells), ("host-address", Cells), ("direct-map", Flag)];
+    &[("device_type", Text), ("reg", Cells), ("host-address", Cells), ("direct-map", Flag), ("hidden", Flag)];
+
+/// Words of a `file@…` node.
+pub(super) const FILE: &[(&str, Kind)] = &[("file", Text), ("reg", Cells)];
 
 /// Words of the finished language that this version does not know yet, in any node of the layout.
 const LATER: &[&str] = &[

@@ -146,7 +146,7 @@ impl<'a> Kernel<'_, 'a, '_> {
                 "the file is damaged or has something appended",
             ));
         }
-        let Some(memory) = self.domain.memory.first() else { return Ok(()) };
+        let Some(memory) = self.domain.main_memory() else { return Ok(()) };
         let ipa = match self.domain.load {
             Some(load) => {
                 if load.value.0.wrapping_sub(text_offset) % BLOCK != 0 {
@@ -191,7 +191,7 @@ impl<'a> Kernel<'_, 'a, '_> {
             );
             return Ok(());
         }
-        let Some(memory) = self.domain.memory.first() else { return Ok(()) };
+        let Some(memory) = self.domain.main_memory() else { return Ok(()) };
         let ipa = self.domain.load.map_or(memory.ipa.base.0, |load| load.value.0);
         decided.entry = ipa;
         payloads.push(self.whole(ipa))

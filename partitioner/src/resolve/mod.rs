@@ -5,6 +5,7 @@
 
 pub(crate) mod arm64;
 pub(crate) mod elf;
+pub(crate) mod files;
 pub(crate) mod image;
 pub(crate) mod lines;
 pub(crate) mod payload;

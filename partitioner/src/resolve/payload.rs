@@ -1,8 +1,8 @@
 //! Where kernel, initial RAM disk and device tree lie in a guest's address space.
 //!
 //! Defaults: the device tree in the last 2 MiB-aligned slot of the first memory region (where that is taken or does not
-//! exist, in the region's last pages); the RAM disk on the first page behind the kernel (where it does not fit there, at
-//! the start of the region).
+//! exist, in the region's last pages); the RAM disk on the first page behind the kernel (where it does not fit there,
+//! at the start of the region, else behind the first other part where it does). Files of the layout say where they go.
 
 use super::image::{Kernel, empty, missing};
 use super::pinned::fixed;
@@ -53,7 +53,7 @@ impl<'a> Loader<'_, 'a> {
                     .help("shorten them"),
             );
         }
-        decided.entry = domain.memory.first().map_or(0, |memory| memory.ipa.base.0);
+        decided.entry = domain.main_memory().map_or(0, |memory| memory.ipa.base.0);
         if let Some(path) = domain.kernel {
             match images.open(path.value) {
                 ImageFile::Bytes(bytes) => {
@@ -227,7 +227,7 @@ impl<'a> Loader<'_, 'a> {
         decided: &mut Decided,
         out: &mut Diagnostics<'_, 'a>,
     ) -> Result<(), Full> {
-        let Some(memory) = self.domain.memory.first() else { return Ok(()) };
+        let Some(memory) = self.domain.main_memory() else { return Ok(()) };
         let size = up(len, 16);
         let span = self.domain.dtb_load.map(|at| at.span).or(self.domain.dtb.map(|at| at.span)).unwrap_or(memory.span);
         let args = [Arg::Text(self.domain.name), Arg::None, Arg::Bytes(len)];
@@ -299,17 +299,19 @@ impl<'a> Loader<'_, 'a> {
         decided: &mut Decided,
         out: &mut Diagnostics<'_, 'a>,
     ) -> Result<(), Full> {
-        let (Some(path), Some(memory)) = (self.domain.initrd, self.domain.memory.first()) else { return Ok(()) };
+        let (Some(path), Some(memory)) = (self.domain.initrd, self.domain.main_memory()) else { return Ok(()) };
         let free = |at: u64| {
             let end = at.saturating_add(len);
             self.region(at, end).is_some() && self.mine(payloads).iter().all(|p| at >= p.end() || end <= p.ipa)
         };
         let kernel = self.mine(payloads).iter().filter(|p| p.kind == payload::KERNEL).map(Payload::end).max();
         let behind = up(kernel.unwrap_or(memory.ipa.base.0), PAGE);
+        let others = self.mine(payloads).iter().map(|p| up(p.end(), PAGE)).filter(|at| free(*at)).min();
         let at = match self.domain.initrd_load {
             Some(load) => load.value.0,
-            None if !free(behind) && free(memory.ipa.base.0) => memory.ipa.base.0,
-            None => behind,
+            None if free(behind) => behind,
+            None if free(memory.ipa.base.0) => memory.ipa.base.0,
+            None => others.unwrap_or(behind),
         };
         let span = self.domain.initrd_load.map_or(path.span, |load| load.span);
         let part = Payload {
@@ -335,7 +337,7 @@ impl<'a> Loader<'_, 'a> {
     }
 
     /// Whether a part lies in one memory region and on no other part; reports where it does not.
-    fn fits(
+    pub(super) fn fits(
         &self,
         part: &Payload<'a>,
         code: cofferdam_dts::Code,
@@ -366,7 +368,7 @@ impl<'a> Loader<'_, 'a> {
                 "the {1} of domain `{0}` at {2} and its {3} at {4} overlap",
             )
             .args(&[args[0], text(part), args[2], text(other), Arg::Range(other.ipa, other.mem)])
-            .help("make the memory larger, or use `dtb-load` and `initrd-load` to put them apart");
+            .help("make the memory larger, or put them apart: by `dtb-load`, `initrd-load`, or the `reg` of a file");
             if other.span != part.span {
                 diagnostic = diagnostic.also(other.span, "the other one");
             }
@@ -379,6 +381,7 @@ fn kind(part: &Payload<'_>) -> &'static str {
     match part.kind {
         payload::KERNEL => "kernel",
         payload::INITRD => "RAM disk",
+        payload::FILE => "file",
         _ => "device tree",
     }
 }

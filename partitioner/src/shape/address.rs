@@ -105,7 +105,10 @@ pub(super) fn siblings<'a>(
     sorted.sort_unstable();
     for pair in sorted.windows(2) {
         let [a, b] = [&pair[0], &pair[1]].map(|e| bus.tree().node(cofferdam_dts::NodeId(e.node)));
-        if (pair[0].first, pair[0].last) == (pair[1].first, pair[1].last) && a.unit_address() == b.unit_address() {
+        // A domain's nodes say different things of one address space: a file lies in memory, maybe at its start.
+        let one_thing = !bus.is_compatible("cofferdam,domain") || a.base_name() == b.base_name();
+        let one_place = (pair[0].first, pair[0].last) == (pair[1].first, pair[1].last);
+        if one_place && one_thing && a.unit_address() == b.unit_address() {
             let message = "{0} and {1} are enabled and have the same unit address";
             let d = Diagnostic::new(codes::DUPLICATE_UNIT_ADDRESS, b.span(), message);
             let d = d.args(&[Arg::Node(b), Arg::Node(a)]).also(a.span(), "{1} is here");

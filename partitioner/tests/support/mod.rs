@@ -78,7 +78,8 @@ fn open(path: &Path) -> Option<Source<'static>> {
     Some(Source { path: path.leak(), text: text.leak() })
 }
 
-/// Guest images lie beside the layout; the runtime's examples are not built for this and not looked at.
+/// Guest images lie beside the layout; the runtime's examples and Debian's are not built or fetched for this and not looked
+/// at.
 struct Guests {
     folder: PathBuf,
     examples: PathBuf,
@@ -89,7 +90,7 @@ impl Images for Guests {
         let example = path.strip_suffix(".elf").is_some_and(|name| self.examples.join(name).is_dir());
         match std::fs::read(self.folder.join(path)) {
             Ok(bytes) => ImageFile::Bytes(bytes.leak()),
-            Err(_) if example => ImageFile::Skipped,
+            Err(_) if example || path.starts_with("debian/") => ImageFile::Skipped,
             Err(_) => ImageFile::Missing,
         }
     }

@@ -199,7 +199,7 @@ pub(crate) fn records_are_well_formed(plan: &Plan<'_>, audit: &AuditView<'_>, re
         if p.offset.checked_add(p.len).is_none() {
             bad("payloads", i, "the bytes in the image wrap");
         }
-        if !(payload::KERNEL..=payload::DTB).contains(&p.kind) || p.domain >= domains {
+        if !(payload::KERNEL..=payload::FILE).contains(&p.kind) || p.domain >= domains {
             bad("payloads", i, "the kind or the domain is unknown");
         }
     }

@@ -152,6 +152,7 @@ impl Report {
                 let what = match entry.kind {
                     payload::KERNEL => "kernel",
                     payload::INITRD => "initrd",
+                    payload::FILE => "file",
                     _ => "device tree",
                 };
                 let name = audit.name(entry.name);

@@ -8,7 +8,7 @@ use crate::repo;
 use crate::trouble::Trouble;
 use std::path::Path;
 
-/// Every layout of an architecture with a hypervisor, as Image, ELF and flash.
+/// Every layout of an architecture with a hypervisor and guests of our own, as Image, ELF and flash.
 pub(crate) fn run(tally: &mut Tally) -> Result<(), Trouble> {
     for layout in dts_files(&repo::root().join("layouts"))? {
         let text = String::from_utf8_lossy(&repo::read(&layout)?).into_owned();

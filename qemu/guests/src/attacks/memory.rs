@@ -80,6 +80,23 @@ pub(super) fn edge(report: &mut Report) {
     refused(report, "2 MiB behind", end + 0x20_0000);
 }
 
+/// Two copies of this guest's own file (`first=`, `second=`), which the layout put into its RAM: equal to the last byte, and
+/// its own to write.
+pub(super) fn files(report: &mut Report) {
+    // An ELF64 file for a little-endian machine starts so.
+    const ELF: u64 = u64::from_le_bytes(*b"\x7fELF\x02\x01\x01\0");
+    let (first, second, len) = (address("first"), address("second"), address("compare"));
+    report.value("first file", load64(first, 0), ELF);
+    report.value("second file", load64(second, 0), ELF);
+    let mut at = 0;
+    while at < len && load64(first + at, 0).ok() == load64(second + at, 0).ok() {
+        at += 8;
+    }
+    report.equal("both the same so far", at, len);
+    report.value("first file written", store64(first, 7), 7);
+    report.value("second file untouched", load64(second, 0), ELF);
+}
+
 /// Devices: one of the victim's, nobody's, and those with power over the whole board.
 pub(super) fn foreign_device(report: &mut Report) {
     refused(report, "victim's RTC", 0x0901_0000);

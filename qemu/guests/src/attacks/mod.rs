@@ -63,6 +63,7 @@ pub const ATTACKS: &[(&str, Attack)] = &[
     ("suspend", calls::suspend),
     ("deaf", storms::deaf),
     ("stuck-uart", storms::stuck_uart),
+    ("files", memory::files),
 ];
 
 /// The boot argument `key=0x…`.
