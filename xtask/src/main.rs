@@ -26,6 +26,7 @@ mod run;
 mod setup;
 mod test;
 mod trouble;
+mod wire;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;

@@ -1,13 +1,14 @@
-//! One QEMU: its arguments from the board's file, its life bound to ours, its console taken apart line by line.
+//! One QEMU: its arguments from the board's file, its life bound to ours, its console handed on as it comes.
 //!
-//! Only the hypervisor writes line starts, so `[domain] ` cannot be forged; everything else on the wire is chatter.
+//! What the bytes of the console mean is `wire.rs`'s business, what becomes of them the sink's.
 
 use crate::decode::{Decoder, OWN};
 use crate::exec;
 use crate::repo;
 use crate::setup;
 use crate::trouble::Trouble;
-use std::io::{BufRead, BufReader, Read, Write};
+use crate::wire::{Heard, Part, Wire};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -59,10 +60,10 @@ impl End {
     }
 }
 
-/// Where the lines of a run go.
+/// Where what a run says goes.
 pub(crate) trait Sink {
-    /// A domain's line, prefix included.
-    fn domain(&mut self, line: &str);
+    /// Part of a line of domain `name`, at once.
+    fn domain(&mut self, name: &str, part: Part<'_>);
     /// A line of the hypervisor's, in words.
     fn own(&mut self, line: &str);
     /// Anything else that came over the wire.
@@ -147,40 +148,46 @@ fn watch(child: &mut Child, run: &mut Run<'_>, sink: &mut dyn Sink) -> Result<En
     // Held until the end: a closed input would reach the guests' console as an event of its own.
     let _held = if run.stdin { input.and_then(forward) } else { input };
     let Some(output) = child.stdout.take() else { return Err(Trouble::other("QEMU has no output")) };
-    let (send, lines) = mpsc::channel();
-    thread::spawn(move || read_lines(output, &send));
+    let (send, pieces) = mpsc::channel();
+    thread::spawn(move || read_all(output, &send));
+    let mut wire = Wire::new(run.domains);
     let mut log = Tail::new(run.log);
     let mut waited = Waited::new(child.id());
     let started = Instant::now();
     let mut limit = run.limit;
     let mut end = End::NoEndLine;
-    loop {
+    let end = loop {
         for line in log.lines() {
-            deliver(&line, run, sink);
+            deliver(&line, &mut run.decoder, sink);
         }
         waited.look();
         let left = limit.map_or(Duration::MAX, |limit| limit.saturating_sub(started.elapsed()));
-        match lines.recv_timeout(left.min(LOOK_AGAIN)) {
-            Ok(line) => {
-                if let Some(parked) = deliver(&line, run, sink) {
+        match pieces.recv_timeout(left.min(LOOK_AGAIN)) {
+            Ok(piece) => {
+                let mut parked = None;
+                wire.feed(&piece, &mut |heard| parked = hear(heard, run, sink).or(parked));
+                if let Some(parked) = parked {
                     end = End::Parked(parked);
                     limit = Some(started.elapsed() + POWER_OFF);
                 }
             }
             Err(RecvTimeoutError::Timeout) if left > LOOK_AGAIN => {}
-            Err(RecvTimeoutError::Timeout) if matches!(end, End::Parked(_)) => return Ok(End::StayedOn),
-            Err(RecvTimeoutError::Timeout) => return Ok(End::TimeOver),
-            Err(RecvTimeoutError::Disconnected) => {
-                for line in log.lines() {
-                    deliver(&line, run, sink);
-                }
-                if waited.millis() >= WORTH_SAYING {
-                    sink.other(&format!("{WAITED}{} ms", waited.millis()));
-                }
-                return Ok(end);
-            }
+            Err(RecvTimeoutError::Timeout) if matches!(end, End::Parked(_)) => break End::StayedOn,
+            Err(RecvTimeoutError::Timeout) => break End::TimeOver,
+            Err(RecvTimeoutError::Disconnected) => break end,
         }
+    };
+    wire.finish(&mut |heard| {
+        // The last line is a whole one; a number that has been cut off is none.
+        hear(heard, run, sink);
+    });
+    for line in log.lines() {
+        deliver(&line, &mut run.decoder, sink);
     }
+    if matches!(end, End::Parked(_) | End::NoEndLine) && waited.millis() >= WORTH_SAYING {
+        sink.other(&format!("{WAITED}{} ms", waited.millis()));
+    }
+    Ok(end)
 }
 
 /// How long QEMU's threads were ready to run and had no processor, by the kernel's own account.
@@ -236,43 +243,41 @@ impl Tail {
     }
 }
 
-/// Sorts one line; the number of parked domains where it is the last.
-fn deliver(line: &str, run: &mut Run<'_>, sink: &mut dyn Sink) -> Option<u64> {
-    if let Some(own) = line.strip_prefix(OWN) {
-        match own.strip_prefix('~') {
-            Some(frame) => {
-                for words in run.decoder.words(frame) {
-                    sink.own(&words.unwrap_or_else(|raw| raw));
-                }
-            }
-            None => sink.own(own),
-        }
-        return own.strip_prefix("end parked=").and_then(|count| count.trim().parse().ok());
-    }
-    let name = line.strip_prefix('[').and_then(|rest| rest.split_once(']'));
-    match name {
-        Some((name, rest))
-            if (rest.starts_with(' ') || rest.starts_with("+ ") || rest.is_empty())
-                && run.domains.iter().any(|d| d == name) =>
-        {
-            sink.domain(line);
-        }
-        _ if line.is_empty() => {}
-        _ => sink.other(line),
+/// Hands on what came over the console; the number of parked domains where it was the last line.
+fn hear(heard: Heard<'_>, run: &mut Run<'_>, sink: &mut dyn Sink) -> Option<u64> {
+    match heard {
+        Heard::Domain(index, part) => sink.domain(run.domains.get(index)?, part),
+        Heard::Line(line) => return deliver(line, &mut run.decoder, sink),
     }
     None
 }
 
-/// Reads lines, an unfinished last one too, into `to`. Carriage returns before a line's end do not count.
-fn read_lines(from: impl Read, to: &mpsc::Sender<String>) {
-    let mut from = BufReader::new(from);
-    let mut line = Vec::new();
-    while from.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
-        let text = String::from_utf8_lossy(&line);
-        if to.send(text.trim_end_matches(['\n', '\r']).to_string()).is_err() {
+/// Sorts a line that is no domain's; the number of parked domains where it is the last.
+fn deliver(line: &str, decoder: &mut Decoder, sink: &mut dyn Sink) -> Option<u64> {
+    let Some(own) = line.strip_prefix(OWN) else {
+        if !line.is_empty() {
+            sink.other(line);
+        }
+        return None;
+    };
+    match own.strip_prefix('~') {
+        Some(frame) => {
+            for words in decoder.words(frame) {
+                sink.own(&words.unwrap_or_else(|raw| raw));
+            }
+        }
+        None => sink.own(own),
+    }
+    own.strip_prefix("end parked=").and_then(|count| count.trim().parse().ok())
+}
+
+/// Reads what there is, as it comes, into `to`.
+fn read_all(mut from: impl Read, to: &mpsc::Sender<Vec<u8>>) {
+    let mut buffer = [0; 4096];
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
+        if to.send(buffer[..read].to_vec()).is_err() {
             return;
         }
-        line.clear();
     }
 }
 

@@ -10,6 +10,7 @@ use crate::qemu::{self, Boot, Run, Sink};
 use crate::repo;
 use crate::setup;
 use crate::trouble::{Done, Trouble};
+use crate::wire::Part;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -97,10 +98,12 @@ pub(crate) fn boot_built(
 struct Terminal;
 
 impl Sink for Terminal {
-    fn domain(&mut self, line: &str) {
+    fn domain(&mut self, name: &str, part: Part<'_>) {
+        let mut text = Vec::new();
+        part.plain(name, &mut text);
         let mut out = std::io::stdout().lock();
         // A reader that has gone away does not stop the run.
-        let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+        let _ = out.write_all(&text).and_then(|()| out.flush());
     }
 
     fn own(&mut self, line: &str) {

@@ -21,6 +21,7 @@ use crate::repo;
 use crate::run;
 use crate::setup;
 use crate::trouble::{Done, Trouble};
+use crate::wire::{Lines, Part};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -84,23 +85,23 @@ impl Bench {
         if end != End::Parked(0) {
             return Err(Trouble::other(format!(
                 "a measurement ended as {end:?}:\n{}\n{}",
-                heard.domains.join("\n"),
+                heard.domains.get().join("\n"),
                 heard.others.join("\n")
             )));
         }
-        Ok(heard.domains.iter().filter_map(|line| Some(line.split_once("] ")?.1.to_string())).collect())
+        Ok(heard.domains.get().iter().filter_map(|line| Some(line.split_once("] ")?.1.to_string())).collect())
     }
 }
 
 #[derive(Default)]
 struct Heard {
-    domains: Vec<String>,
+    domains: Lines,
     others: Vec<String>,
 }
 
 impl Sink for Heard {
-    fn domain(&mut self, line: &str) {
-        self.domains.push(line.into());
+    fn domain(&mut self, name: &str, part: Part<'_>) {
+        self.domains.add(name, part);
     }
     fn own(&mut self, line: &str) {
         self.others.push(line.into());

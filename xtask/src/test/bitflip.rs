@@ -9,6 +9,7 @@ use crate::qemu::{self, Boot, Sink};
 use crate::repo;
 use crate::run;
 use crate::trouble::Trouble;
+use crate::wire::{Lines, Part};
 use std::time::Duration;
 
 /// A refused plan powers the machine off at once.
@@ -68,13 +69,13 @@ fn every_byte(blob: &[u8]) -> Result<(), String> {
 /// What a refused boot says.
 #[derive(Default)]
 struct Heard {
-    domains: Vec<String>,
+    domains: Lines,
     own: Vec<String>,
 }
 
 impl Sink for Heard {
-    fn domain(&mut self, line: &str) {
-        self.domains.push(line.into());
+    fn domain(&mut self, name: &str, part: Part<'_>) {
+        self.domains.add(name, part);
     }
     fn own(&mut self, line: &str) {
         self.own.push(line.into());
@@ -94,8 +95,8 @@ fn boot_damaged(built: &Built, byte: usize, bit: u32) -> Result<Result<(), Strin
     if end != qemu::End::NoEndLine {
         report += &format!("it ended as {end:?}\n");
     }
-    if !heard.domains.is_empty() {
-        report += &format!("a guest ran: {}\n", heard.domains.join("\n"));
+    if !heard.domains.get().is_empty() {
+        report += &format!("a guest ran: {}\n", heard.domains.get().join("\n"));
     }
     // Where the damage is in the console's address itself, silence is right: nobody vouches for it any more.
     let console = 64..80;

@@ -1,5 +1,6 @@
 //! The shipped layouts boot in every format, and say the same in each.
 
+use super::dialogue::Step;
 use super::fixtures::dts_files;
 use super::scenario::xtask_run;
 use super::tally::Tally;
@@ -29,8 +30,8 @@ pub(crate) fn run(tally: &mut Tally) -> Result<(), Trouble> {
 
 fn boot(layout: &Path, format: &str, like: Option<&Actual>) -> Result<Actual, String> {
     // The echo ends when told to; no other layout asks.
-    let (input, after) = (Some("quit\n".into()), Some("type something".into()));
-    let expected = Expected { timeout: 60, input, after, ..Expected::default() };
+    let steps = vec![Step::After("type something".into()), Step::Type("quit\n".into())];
+    let expected = Expected { timeout: 60, steps, ..Expected::default() };
     let actual = xtask_run(layout, &expected, &["--format".into(), format.into()])?;
     let mut report = String::new();
     if actual.exit != Some(0) {

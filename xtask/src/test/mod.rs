@@ -5,6 +5,7 @@
 mod bitflip;
 mod boot;
 mod determinism;
+mod dialogue;
 mod fixtures;
 mod host;
 mod lint;

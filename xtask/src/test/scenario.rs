@@ -2,6 +2,7 @@
 //!
 //! At most two at a time: every scenario wants up to four vCPUs of time on what may be a two-core machine.
 
+use super::dialogue::{Dialogue, Step};
 use super::tally::Tally;
 use super::transcript::{Actual, Expected};
 use crate::guests;
@@ -11,7 +12,7 @@ use crate::trouble::Trouble;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 use std::{env, thread};
@@ -118,7 +119,12 @@ fn punctual(actual: &Actual) -> Actual {
         }
         _ => line.clone(),
     };
-    Actual { exit: actual.exit, stdout: actual.stdout.iter().map(on_time).collect(), stderr: actual.stderr.clone() }
+    Actual {
+        exit: actual.exit,
+        stdout: actual.stdout.iter().map(on_time).collect(),
+        stderr: actual.stderr.clone(),
+        unfinished: actual.unfinished.clone(),
+    }
 }
 
 fn keep(log: &Path, actual: &Actual) -> Result<(), Trouble> {
@@ -146,39 +152,35 @@ pub(crate) fn xtask_run(layout: &Path, expected: &Expected, args: &[String]) -> 
     }
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| format!("cannot start `run`: {error}"))?;
-    let (Some(mut stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
+    let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
     else {
         return Err("no pipes".into());
     };
     let stderr = thread::spawn(move || lines(stderr));
-    let (input, after) = (expected.input.clone(), expected.after.clone());
-    let stdout = thread::spawn(move || {
-        let mut input = input;
-        // Whoever does not read its input may have ended; its exit code says so.
-        let mut type_in = |stdin: &mut std::process::ChildStdin| {
-            if let Some(text) = input.take() {
-                let _ = stdin.write_all(text.as_bytes()).and_then(|()| stdin.flush());
-            }
-        };
-        if after.is_none() {
-            type_in(&mut stdin);
-        }
-        let mut lines = Vec::new();
-        for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
-            let line = String::from_utf8_lossy(&line).into_owned();
-            if after.as_ref().is_some_and(|after| line.contains(after.as_str())) {
-                type_in(&mut stdin);
-            }
-            lines.push(line);
-        }
-        lines
-    });
+    let steps = expected.steps.clone();
+    let stdout = thread::spawn(move || talk(&steps, stdin, stdout));
     // `run` has the time limit itself; this one is for a `run` that hangs while building or ending.
     let limit = Duration::from_secs(expected.timeout + 120);
     let status = crate::exec::wait(&mut child, limit).map_err(|error| error.to_string())?;
-    let stdout = stdout.join().map_err(|_| "reading failed")?;
+    let (stdout, unfinished) = stdout.join().map_err(|_| "reading failed")?;
     let stderr = stderr.join().map_err(|_| "reading failed")?;
-    Ok(Actual { exit: status.and_then(|status| status.code()), stdout, stderr })
+    Ok(Actual { exit: status.and_then(|status| status.code()), stdout, stderr, unfinished })
+}
+
+/// Goes through the dialogue; the lines heard, and the step that was not reached.
+fn talk(steps: &[Step], mut stdin: ChildStdin, mut stdout: ChildStdout) -> (Vec<String>, Option<Step>) {
+    let mut dialogue = Dialogue::new(steps);
+    // Whoever does not read its input may have ended; its exit code says so.
+    let mut type_in = |text: String| {
+        let _ = stdin.write_all(text.as_bytes()).and_then(|()| stdin.flush());
+    };
+    type_in(dialogue.begin());
+    let (mut heard, mut buffer) = (Vec::new(), [0; 4096]);
+    while let Ok(read @ 1..) = stdout.read(&mut buffer) {
+        heard.extend_from_slice(&buffer[..read]);
+        type_in(dialogue.hear(&buffer[..read]));
+    }
+    (lines(heard.as_slice()), dialogue.unfinished().cloned())
 }
 
 fn lines(from: impl Read) -> Vec<String> {
@@ -192,7 +194,7 @@ mod tests {
 
     #[test]
     fn only_the_count_of_missed_ticks_is_forgiven() {
-        let run = |line: &str| Actual { exit: Some(0), stdout: vec![line.into()], stderr: Vec::new() };
+        let run = |line: &str| Actual { exit: Some(0), stdout: vec![line.into()], ..Actual::default() };
         assert_eq!(punctual(&run("[v] victim: 20 ticks, 3 missed")).stdout, ["[v] victim: 20 ticks, 0 missed"]);
         assert_eq!(punctual(&run("[a] FAIL foreign RAM: got 7")).stdout, ["[a] FAIL foreign RAM: got 7"]);
     }

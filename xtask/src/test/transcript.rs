@@ -2,6 +2,7 @@
 //!
 //! Pure: text in, verdict out.
 
+use super::dialogue::{Step, unescape};
 use std::collections::BTreeMap;
 
 /// What a scenario must do.
@@ -11,10 +12,8 @@ pub(crate) struct Expected {
     pub(crate) exit: u8,
     /// Seconds.
     pub(crate) timeout: u64,
-    /// Typed on the console.
-    pub(crate) input: Option<String>,
-    /// Typed once a domain line contains this.
-    pub(crate) after: Option<String>,
+    /// What is typed on the console, and what is waited for.
+    pub(crate) steps: Vec<Step>,
     /// Added to QEMU's arguments.
     pub(crate) qemu: Vec<String>,
     /// Sections in order: domain name, or `log`, and its lines.
@@ -30,6 +29,8 @@ pub(crate) struct Actual {
     pub(crate) stdout: Vec<String>,
     /// Lines of standard error.
     pub(crate) stderr: Vec<String>,
+    /// The step of the dialogue that was not reached.
+    pub(crate) unfinished: Option<Step>,
 }
 
 /// The section that is about the hypervisor's log.
@@ -55,8 +56,8 @@ impl Expected {
                 match key.trim() {
                     "exit" => exit = Some(u8::try_from(number()?).map_err(|_| format!("not an exit code: {line}"))?),
                     "timeout" => expected.timeout = number()?,
-                    "input" => expected.input = Some(unescape(value)),
-                    "after" => expected.after = Some(value.into()),
+                    "type" => expected.steps.push(Step::Type(unescape(value)?)),
+                    "after" => expected.steps.push(Step::After(value.into())),
                     "qemu" => expected.qemu = value.split_whitespace().map(String::from).collect(),
                     _ => return Err(format!("unknown key: {line}")),
                 }
@@ -92,28 +93,15 @@ impl Expected {
             report += &format!("domain {name} printed {} lines and has no section:\n", lines.len());
             lines.iter().take(20).for_each(|line| report += &format!("  + {line}\n"));
         }
+        if let Some(step) = &actual.unfinished {
+            report += &format!("the dialogue has stopped before {step:?}\n");
+        }
         if actual.exit != Some(i32::from(self.exit)) {
             let got = actual.exit.map_or("stopped by a signal".into(), |code| code.to_string());
             report += &format!("exit code: wanted {}, got {got}\n", self.exit);
         }
         report
     }
-}
-
-fn unescape(text: &str) -> String {
-    let mut out = String::new();
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        match (c, c == '\\') {
-            (_, true) => match chars.next() {
-                Some('n') => out.push('\n'),
-                Some(other) => out.push(other),
-                None => out.push('\\'),
-            },
-            (c, false) => out.push(c),
-        }
-    }
-    out
 }
 
 /// Splits prefixed lines; what has no prefix goes to `report`.
@@ -209,19 +197,18 @@ fn difference(name: &str, wanted: &[String], got: &[String], report: &mut String
 mod tests {
     use super::*;
 
-    const TEXT: &str =
-        "exit: 1\nqemu: -m 1G\ninput: a\\n\\\\\n# comment\n\n== a\none\n<...>\nlast <*> of <*>\n\n== log\nparked\n";
+    const TEXT: &str = "exit: 1\nqemu: -m 1G\nafter: one\ntype: a\\n\n# comment\n\n== a\none\n<...>\nlast <*> of <*>\n\n== log\nparked\n";
 
     fn actual(stdout: &[&str], stderr: &[&str], exit: i32) -> Actual {
         let lines = |from: &[&str]| from.iter().map(|line| line.to_string()).collect();
-        Actual { exit: Some(exit), stdout: lines(stdout), stderr: lines(stderr) }
+        Actual { exit: Some(exit), stdout: lines(stdout), stderr: lines(stderr), unfinished: None }
     }
 
     #[test]
     fn header_and_sections() {
         let expected = Expected::parse(TEXT).unwrap();
         assert_eq!((expected.exit, expected.timeout), (1, 30));
-        assert_eq!(expected.input.as_deref(), Some("a\n\\"));
+        assert_eq!(expected.steps, [Step::After("one".into()), Step::Type("a\n".into())]);
         assert_eq!(expected.qemu, ["-m", "1G"]);
         assert!(Expected::parse("timeout: 3\n").is_err());
         assert!(Expected::parse("exit: 0\nnonsense: 3\n").is_err());
@@ -246,6 +233,8 @@ mod tests {
         assert!(expected.compare(&actual(&[], &log, 1)).contains("printed nothing"));
         assert!(expected.compare(&actual(&["[a] one", "[a] last 1 of 2", "[b] x"], &log, 1)).contains("no section"));
         assert!(expected.compare(&actual(&["one"], &log, 1)).contains("without prefix"));
+        let silent = Actual { unfinished: Some(Step::After("prompt".into())), ..actual(&good, &log, 1) };
+        assert!(expected.compare(&silent).contains("prompt"));
     }
 
     #[test]
