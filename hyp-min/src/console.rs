@@ -9,7 +9,8 @@ use crate::arch::aarch64::registers::{mrs, msr};
 use crate::dev::pl011::Pl011;
 use crate::state::{self, state_of};
 use cofferdam_plan::{Domain, DomainFlags, Header, HeaderFlags, NO_INTID, Plan, UartKind};
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use hyp_min::vdev::chord::{self, Key};
 use hyp_min::vdev::console::{INPUT, Left, Mux, OUTPUT, PER_CALL, Sources};
 use hyp_min::vdev::lock::FlagLock;
 use hyp_min::vdev::ring::Ring;
@@ -35,8 +36,15 @@ static COUNTED: AtomicU32 = AtomicU32::new(0);
 static PACED: AtomicBool = AtomicBool::new(false);
 /// Nothing follows but the last line.
 static ENDING: AtomicBool = AtomicBool::new(false);
-/// Receive interrupts are stopped because the input ring is full.
+/// Receive interrupts are stopped because the reader's input ring is full, and since when it is; 0: it is not.
 static STOPPED: AtomicBool = AtomicBool::new(false);
+static FULL_SINCE: AtomicU64 = AtomicU64::new(0);
+/// Index of the domain that gets what is typed, and whether the byte before was the escape byte. Written by the CPU that
+/// takes the UART's interrupt: no guest has a say in it.
+static READER: AtomicUsize = AtomicUsize::new(usize::MAX);
+static ARMED: AtomicBool = AtomicBool::new(false);
+/// What the console must say where the log has a UART of its own.
+static SAID: Ring<OUTPUT> = Ring::new();
 
 /// The plan's rings.
 struct Rings(&'static Plan<'static>);
@@ -48,17 +56,22 @@ impl Sources for Rings {
     }
 
     fn name(&self, index: usize) -> &[u8] {
-        let name = self.0.domains.get(index).map_or(&[][..], |domain| &domain.name);
-        name.split(|byte| *byte == 0).next().unwrap_or(&[])
+        name(self.0, index)
     }
 
     fn own(&self) -> Option<&Ring<OUTPUT>> {
-        log_target(self.0).is_none().then_some(&OWN)
+        Some(if log_target(self.0).is_none() { &OWN } else { &SAID })
     }
 
     fn count(&self) -> usize {
         self.0.domains.len()
     }
+}
+
+/// The name of domain `index` without its padding.
+fn name<'a>(plan: &'a Plan<'_>, index: usize) -> &'a [u8] {
+    let name = plan.domains.get(index).map_or(&[][..], |domain| &domain.name);
+    name.split(|byte| *byte == 0).next().unwrap_or(&[])
 }
 
 /// The system counter.
@@ -76,9 +89,14 @@ fn uart(plan: &Plan<'_>) -> Option<Pl011> {
     (header.console_kind == UartKind::PL011 && header.console_va != 0).then(|| Pl011::new(header.console_va))
 }
 
-/// Who gets what is typed.
+/// Who gets what is typed, unless it has ended.
 fn reader<'a>(plan: &'a Plan<'_>) -> Option<&'a Domain> {
-    plan.domains.iter().find(|domain| domain.flags & DomainFlags::INPUT != 0)
+    plan.domains.get(READER.load(Ordering::Relaxed)).filter(|domain| can_read(domain))
+}
+
+/// Whether what is typed can go to `domain`.
+fn can_read(domain: &Domain) -> bool {
+    domain.flags & DomainFlags::CONSOLE != 0 && state_of(domain).status.load(Ordering::Relaxed) == state::RUNNING
 }
 
 /// Boot CPU, before anything is said.
@@ -87,10 +105,9 @@ pub(crate) fn set_up(plan: &Plan<'_>) {
     let hold = if plan.header.flags & HeaderFlags::GROUP0 != 0 { frequency() / 50 } else { 0 };
     MUX.with(|mux| mux.set_patience(frequency() / 50, hold));
     if let Some(uart) = uart(plan) {
-        let reader = reader(plan).map(state_of);
-        uart.set_up(INPUT, |byte| {
-            reader.map(|state| state.input.push(byte));
-        });
+        let reader = plan.domains.iter().position(|domain| domain.flags & DomainFlags::INPUT != 0);
+        READER.store(reader.unwrap_or(usize::MAX), Ordering::Relaxed);
+        uart.set_up(INPUT, |byte| typed(plan, byte));
         uart.listen(reader.is_some());
     }
     if let Some(log) = log_uart(plan) {
@@ -150,7 +167,7 @@ pub(crate) fn flush(plan: &'static Plan<'static>) {
     let (left, staged) = MUX.ask(|mux| (Some(send(plan, mux)), mux.is_staged_for(own))).unwrap_or((None, true));
     wake_writers(plan);
     // Others' bytes are their CPUs' duty: nobody's output makes this one look again (invariant I75).
-    if !staged && OWN.is_empty() && cpu.is_some_and(|cpu| cpu.state.output.is_empty()) {
+    if !staged && OWN.is_empty() && SAID.is_empty() && cpu.is_some_and(|cpu| cpu.state.output.is_empty()) {
         stop_looking();
         return;
     }
@@ -189,7 +206,7 @@ fn look_again(at: u64) {
 
 /// This CPU has nothing to look for, unless [`receive`] waits to listen again.
 fn stop_looking() {
-    if !PACED.load(Ordering::Relaxed) {
+    if !PACED.load(Ordering::Relaxed) && !STOPPED.load(Ordering::Relaxed) {
         msr!("cnthp_ctl_el2", 0);
     }
 }
@@ -208,12 +225,14 @@ fn wake_writers(plan: &Plan<'_>) {
 /// This CPU's EL2 timer has come.
 pub(crate) fn timer(plan: &'static Plan<'static>) {
     msr!("cnthp_ctl_el2", 0);
-    // The CPU that takes the UART's interrupt has stopped it, and only that one lets it through again.
-    if PerCpu::current().is_some_and(|cpu| cpu.index == plan.header.housekeeping_cpu)
-        && PACED.swap(false, Ordering::SeqCst)
-        && let Some(uart) = uart(plan)
-    {
-        uart.listen(true);
+    // The CPU that takes the UART's interrupt has stopped it, and only that one lets it through again here.
+    if PerCpu::current().is_some_and(|cpu| cpu.index == plan.header.housekeeping_cpu) {
+        let again = STOPPED.load(Ordering::Relaxed) && !is_patient(now()) && STOPPED.swap(false, Ordering::SeqCst);
+        if PACED.swap(false, Ordering::SeqCst) || again {
+            uart(plan).inspect(|uart| uart.listen(true));
+        } else if STOPPED.load(Ordering::Relaxed) {
+            look_again(now().saturating_add(frequency() / 50));
+        }
     }
     flush(plan);
 }
@@ -260,14 +279,15 @@ pub(crate) fn access(cpu: &PerCpu, access: Access) -> Option<Outcome> {
     if changed {
         flush(plan);
     }
-    resume(plan, domain);
+    if usize::from(cpu.id.0) == READER.load(Ordering::Relaxed) {
+        resume(plan, domain);
+    }
     Some(outcome)
 }
 
-/// Lets receive interrupts through again once the input ring has room.
+/// Lets receive interrupts through again once the input ring of `domain`, which reads, has room.
 fn resume(plan: &Plan<'_>, domain: &Domain) {
     if STOPPED.load(Ordering::Relaxed)
-        && domain.flags & DomainFlags::INPUT != 0
         && !state_of(domain).input.is_full()
         && STOPPED.swap(false, Ordering::SeqCst)
         && let Some(uart) = uart(plan)
@@ -276,14 +296,46 @@ fn resume(plan: &Plan<'_>, domain: &Domain) {
     }
 }
 
+/// Whether what has been typed may wait for its reader: for half a second, so that nobody who does not read keeps the
+/// chord from being seen.
+fn is_patient(now: u64) -> bool {
+    now.wrapping_sub(FULL_SINCE.load(Ordering::Relaxed)) < frequency() / 2
+}
+
+/// A byte from the wire: for the reader (dropped where it has no room), or part of the chord that chooses another.
+fn typed(plan: &Plan<'_>, byte: u8) {
+    let mut armed = ARMED.load(Ordering::Relaxed);
+    let key = chord::key(plan.header.console_escape, &mut armed, byte);
+    ARMED.store(armed, Ordering::Relaxed);
+    let can = |index: &usize| plan.domains.get(*index).is_some_and(can_read);
+    let to = match key {
+        Key::Nothing => return,
+        Key::Byte(byte) => {
+            reader(plan).inspect(|domain| _ = state_of(domain).input.push(byte));
+            return;
+        }
+        Key::Next => chord::next(READER.load(Ordering::Relaxed), plan.domains.len(), |index| can(&index)),
+        Key::Domain(index) => Some(index).filter(can),
+    };
+    READER.store(to.unwrap_or(usize::MAX), Ordering::Relaxed);
+    let name = to.map_or(&b"nobody"[..], |index| name(plan, index));
+    let mut line = [0; 64];
+    let (text, mut len) = (b"[hyp] input goes to ".iter().chain(name).chain(b"\n"), 0);
+    for (place, byte) in line.iter_mut().zip(text) {
+        *place = *byte;
+        len += 1;
+    }
+    let line = line.get(..len).unwrap_or(&[]);
+    if log_target(plan).is_some() {
+        SAID.push_within(line, OUTPUT);
+    } else {
+        say(line, true);
+    }
+}
+
 /// The UART's interrupt: a bounded number of bytes to the domain that has the input.
 pub(crate) fn receive(plan: &'static Plan<'static>) {
     let Some(uart) = uart(plan) else { return };
-    let Some(domain) = reader(plan) else {
-        uart.listen(false);
-        return;
-    };
-    let state = state_of(domain);
     let now = now();
     if now.wrapping_sub(WINDOW.load(Ordering::Relaxed)) > frequency() / 50 {
         WINDOW.store(now, Ordering::Relaxed);
@@ -296,18 +348,41 @@ pub(crate) fn receive(plan: &'static Plan<'static>) {
             look_again(now.saturating_add(frequency() / 50));
             break;
         }
-        if state.input.is_full() {
-            uart.listen(false);
-            STOPPED.store(true, Ordering::SeqCst);
-            resume(plan, domain);
-            break;
+        match reader(plan).filter(|domain| state_of(domain).input.is_full()) {
+            None => FULL_SINCE.store(0, Ordering::Relaxed),
+            Some(domain) => {
+                if FULL_SINCE.load(Ordering::Relaxed) == 0 {
+                    FULL_SINCE.store(now.max(1), Ordering::Relaxed);
+                }
+                if is_patient(now) {
+                    uart.listen(false);
+                    STOPPED.store(true, Ordering::SeqCst);
+                    look_again(now.saturating_add(frequency() / 50));
+                    resume(plan, domain);
+                    break;
+                }
+            }
         }
         // An interrupt without a byte counts as one.
         COUNTED.store(COUNTED.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         let Some(byte) = uart.receive() else { break };
-        state.input.push(byte);
+        let before = READER.load(Ordering::Relaxed);
+        typed(plan, byte);
+        if READER.load(Ordering::Relaxed) != before {
+            tell(plan, plan.domains.get(before));
+        }
     }
-    state.vuart.ask(|vuart| refresh(plan, domain, vuart));
+    tell(plan, reader(plan));
+    if !OWN.is_empty() || !SAID.is_empty() {
+        flush(plan);
+    }
+}
+
+/// Has the virtual UART of `domain` look at its input.
+fn tell(plan: &Plan<'_>, domain: Option<&Domain>) {
+    if let Some(domain) = domain.filter(|domain| domain.flags & DomainFlags::CONSOLE != 0) {
+        state_of(domain).vuart.ask(|vuart| refresh(plan, domain, vuart));
+    }
 }
 
 /// Everything out, as far as the UART takes it within two seconds. Nothing else runs any more.

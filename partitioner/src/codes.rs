@@ -176,6 +176,8 @@ codes! {
     LOG_ON_CONSOLE = error(1003);
     /// A console the hypervisor has no driver for.
     NO_CONSOLE = error(1007);
+    /// Console input for something that cannot read it.
+    NO_READER = error(1008);
 
     /// A guest image that is not there.
     IMAGE_MISSING = error(1101);

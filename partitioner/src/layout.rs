@@ -5,6 +5,7 @@
 
 mod access;
 mod class;
+mod console;
 mod domain;
 mod files;
 mod interrupts;
@@ -65,6 +66,7 @@ pub fn read<'a, 'm>(
     interrupts::check_owners(board, &domains, &lists, diagnostics);
     pages::check(board, &domains, &lists, memory.sort, diagnostics)?;
     ports::check_owners(&domains, &lists.ports, memory.sort, diagnostics)?;
+    let input = console::input(board, node, &domains, diagnostics);
     Ok(Layout {
         node,
         domains,
@@ -72,6 +74,8 @@ pub fn read<'a, 'm>(
         regions: lists.regions.into_slice(),
         interrupts: lists.interrupts.into_slice(),
         ports: lists.ports.into_slice(),
+        input,
+        console_escape: console::escape(node, diagnostics),
         verify_at_boot: node.is_some_and(|node| node.property("verify-at-boot").is_some()),
     })
 }

@@ -143,6 +143,10 @@ pub struct Layout<'a, 's> {
     pub ports: &'s [PortGrant],
     /// `verify-at-boot;`
     pub verify_at_boot: bool,
+    /// Index of the domain that console input goes to after boot, where one has a console.
+    pub input: Option<usize>,
+    /// Byte that begins the chord for another reader; 0: none.
+    pub console_escape: u8,
 }
 
 /// One domain as its node says.

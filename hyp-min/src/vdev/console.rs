@@ -1,7 +1,8 @@
 //! One UART for all: turns the domains' byte rings into prefixed lines.
 //!
-//! A line on the wire starts with `[name] `, or with `[name]+ ` where it goes on after others had the wire. Only EL2 writes
-//! a prefix; what the domains write has been through `encode`. Whole lines are preferred: one that is not complete waits a
+//! A line on the wire starts with `[name] `, or with `[name]+ ` where it goes on after others had the wire. It ends as the
+//! domain ended it, by LF or CR LF, or by CR CR LF where others needed the wire; so the domain's bytes can be had back. Only
+//! EL2 writes a prefix; what the domains write has been through `encode`. Whole lines are preferred: one that is not complete waits a
 //! moment for its end, and one that is open keeps the wire until it has been silent for a moment.
 //!
 //! Works on rings alone: who calls it, and what a UART is, it does not know. Nothing is waited for and no loop is longer
@@ -272,7 +273,7 @@ impl Mux {
         {
             source.cut = true;
         }
-        self.put(b'\n');
+        b"\r\r\n".iter().for_each(|byte| self.put(*byte));
         self.end_line();
     }
 

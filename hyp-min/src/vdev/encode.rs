@@ -1,7 +1,9 @@
 //! What a domain writes, as bytes that are safe on a shared terminal.
 //!
 //! Text goes out as it is; everything that could move the cursor, end a line or hide what stands there comes out as `\\xNN`.
-//! So no bytes of a guest can forge another's prefix (I56). Knows nothing of prefixes, rings or who has the wire.
+//! So no bytes of a guest can forge another's prefix (I56). What the domain wrote can be had back exactly: a backslash is
+//! itself, but an `x` right behind one is escaped, so `\\x` on the wire is always ours. Knows nothing of prefixes, rings or
+//! who has the wire.
 
 /// Longest text of one source byte: three held bytes, a held CR and the byte itself, all escaped.
 pub(super) const LONGEST: usize = 3 * 4 + 4 + 4;
@@ -65,14 +67,16 @@ pub(super) struct Encoder {
     /// A UTF-8 character that is not complete yet.
     held: [u8; 3],
     held_len: u8,
-    /// A CR that is swallowed if LF follows.
+    /// A CR that is part of a line's end if LF follows.
     carriage: bool,
+    /// The byte before was a backslash.
+    backslash: bool,
 }
 
 impl Encoder {
     /// Nothing held.
     pub(super) const fn new() -> Self {
-        Self { held: [0; 3], held_len: 0, carriage: false }
+        Self { held: [0; 3], held_len: 0, carriage: false, backslash: false }
     }
 
     /// Takes one byte.
@@ -88,12 +92,16 @@ impl Encoder {
             text.escape(*stray);
         }
         self.held_len = 0;
-        if core::mem::take(&mut self.carriage) && byte != b'\n' {
-            text.escape(b'\r');
+        match (core::mem::take(&mut self.carriage), byte) {
+            (true, b'\n') => text.put(b'\r'),
+            (true, _) => text.escape(b'\r'),
+            (false, _) => {}
         }
+        let after_backslash = core::mem::replace(&mut self.backslash, byte == b'\\');
         match byte {
             b'\n' => text.ends_line = true,
             b'\r' => self.carriage = true,
+            b'x' if after_backslash => text.escape(byte),
             b'\t' | b' '..=b'~' => text.put(byte),
             _ if utf8_len(byte) > 1 => (self.held[0], self.held_len) = (byte, 1),
             _ => text.escape(byte),
@@ -148,9 +156,9 @@ mod tests {
 
     #[test]
     fn control_bytes_cannot_move_the_cursor() {
-        assert_eq!(encoded(b"a\r\nb\n"), "a\nb\n");
+        assert_eq!(encoded(b"a\r\nb\n"), "a\r\nb\n");
         assert_eq!(encoded(b"\r[green] x\n"), "\\x0D[green] x\n");
-        assert_eq!(encoded(b"\r\r\n\x1b[2K\x07\x7f\0\t|\n"), "\\x0D\n\\x1B[2K\\x07\\x7F\\x00\t|\n");
+        assert_eq!(encoded(b"\r\r\n\x1b[2K\x07\x7f\0\t|\n"), "\\x0D\r\n\\x1B[2K\\x07\\x7F\\x00\t|\n");
         assert_eq!(encoded(b"\x85\x9b31m\n"), "\\x85\\x9B31m\n", "bare C1");
         assert_eq!(encoded("\u{9b}x\n".as_bytes()), "\\xC2\\x9Bx\n", "C1 in UTF-8");
         assert_eq!(encoded(b"\xe0\x82\x9b\xc0\x8a\n"), "\\xE0\\x82\\x9B\\xC0\\x8A\n", "overlong");
@@ -161,8 +169,16 @@ mod tests {
     fn text_stays_text() {
         let text = "h\u{e9}llo \u{2014} \u{1f980} \u{a0}\u{fffd}\n";
         assert_eq!(encoded(text.as_bytes()), text);
-        assert_eq!(encoded(b"\xe2\x82x\xc3\n\xf0\x9f\r\ny\n"), "\\xE2\\x82x\\xC3\n\\xF0\\x9F\ny\n");
+        assert_eq!(encoded(b"\xe2\x82x\xc3\n\xf0\x9f\r\ny\n"), "\\xE2\\x82x\\xC3\n\\xF0\\x9F\r\ny\n");
         assert_eq!(encoded(b"\xe2\xe2\x82\xac\xc3\xc3\xa9\n"), "\\xE2\u{20ac}\\xC3\u{e9}\n");
+    }
+
+    #[test]
+    fn a_backslash_is_itself_and_an_escape_is_ours() {
+        assert_eq!(encoded(b"C:\\dir \\n\n"), "C:\\dir \\n\n");
+        assert_eq!(encoded(b"\\x1B\n"), "\\\\x781B\n");
+        assert_eq!(encoded(b"\\\x1b\\\\xx\n"), "\\\\x1B\\\\\\x78x\n");
+        assert_eq!(encoded(b"\\\rx\\\nx\n"), "\\\\x0Dx\\\nx\n");
     }
 
     #[test]
@@ -171,7 +187,9 @@ mod tests {
             for second in 0..=255u8 {
                 let out = encoded(&[b'a', first, second, b'z', b'\n']);
                 assert!(out.starts_with('a') && out.ends_with("z\n"), "{out:?}");
-                assert!(!out.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{out:?}");
+                let seen = out.replace("\r\n", "\n");
+                assert!(!seen.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{out:?}");
+                assert!(!out.contains("\r\r"), "that is how a line is cut: {out:?}");
                 let lines = 1 + usize::from(first == b'\n') + usize::from(second == b'\n');
                 assert_eq!(out.lines().count(), lines, "{first:#x} {second:#x}");
             }

@@ -3,6 +3,7 @@
 //! Nothing here touches hardware, blocks, panics or trusts a guest's value; registers are reached through [`Frame`],
 //! which a test replaces by an array. Every loop is bounded by a constant of the plan.
 
+pub mod chord;
 pub mod console;
 pub mod dist;
 mod encode;

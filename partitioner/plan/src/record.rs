@@ -9,7 +9,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// First eight bytes of every plan.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"COFRDAM\0");
 /// Counts incompatible changes of anything in this crate. The hypervisor refuses every other value.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// `Cpu::domain` of a CPU that no domain owns.
 pub const NO_DOMAIN: u16 = u16::MAX;
 /// "No interrupt". INTID 1023 is the GIC's own spurious value (IHI 0069, 2.2.1).
@@ -107,8 +107,10 @@ pub struct Header {
     pub kick_sgi: IntId,
     /// CPU that takes EL2's SPIs.
     pub housekeeping_cpu: CpuIndex,
+    /// Byte on the console that begins the chord for another reader of its input; 0: there is no chord.
+    pub console_escape: u8,
     /// Zero.
-    pub reserved0: u16,
+    pub reserved0: u8,
     /// Physical address bits needed: the machine's ID_AA64MMFR0_EL1.PARange must offer as many.
     pub pa_bits: u32,
     /// VMID bits needed, 8 or 16.

@@ -146,7 +146,6 @@ impl Input<'_, '_, '_> {
         tables_pa: u64,
     ) -> Result<(), EmitError> {
         let mut first_vcpu = 0;
-        let mut input = DomainFlags::INPUT;
         for (id, domain) in self.layout.domains.iter().enumerate() {
             let (Some(decided), Some(tables)) = (self.decided.get(id), stage2.get(id)) else { continue };
             let mut record = Domain::new_zeroed();
@@ -162,7 +161,8 @@ impl Input<'_, '_, '_> {
             record.vuart_intid = NO_INTID;
             if let Some((page, intid)) = decided.vuart {
                 (record.vuart_ipa, record.vuart_intid) = (Ipa(page), intid);
-                record.flags |= DomainFlags::CONSOLE | core::mem::take(&mut input);
+                let reads = self.layout.input == Some(id);
+                record.flags |= DomainFlags::CONSOLE | if reads { DomainFlags::INPUT } else { 0 };
             }
             if domain.scrub_at_boot {
                 record.flags |= DomainFlags::SCRUB_AT_BOOT;
@@ -215,7 +215,9 @@ impl Input<'_, '_, '_> {
         // no LPIs, no message-based and no extended SPIs; CPUNumber is 0 where affinity routing is always on.
         header.gicd_typer = (self.words() - 1) | 9 << 19 | 1 << 25;
         header.kick_sgi = KICK_SGI;
-        let reader = self.decided.iter().position(|decided| decided.vuart.is_some()).unwrap_or(0);
+        header.console_escape = self.layout.console_escape;
+        // Who reads first pays for the console's interrupt, for the others too.
+        let reader = self.layout.input.unwrap_or(0);
         let before: usize = self.layout.domains.iter().take(reader).map(|domain| domain.cpus.len()).sum();
         header.housekeeping_cpu = CpuIndex(before as u16);
         header.pa_bits = pa_bits;

@@ -28,7 +28,13 @@ const COMMON: &[(&str, Kind)] =
     &[("#address-cells", Number), ("#size-cells", Number), ("phandle", Number), ("status", Text)];
 
 /// Words of `/domains`.
-pub(super) const DOMAINS: &[(&str, Kind)] = &[("compatible", Any), ("log", References), ("verify-at-boot", Flag)];
+pub(super) const DOMAINS: &[(&str, Kind)] = &[
+    ("compatible", Any),
+    ("console-escape", Number),
+    ("input", References),
+    ("log", References),
+    ("verify-at-boot", Flag),
+];
 
 /// Words of a domain.
 pub(super) const DOMAIN: &[(&str, Kind)] = &[

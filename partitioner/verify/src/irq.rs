@@ -3,7 +3,7 @@
 use crate::finding::Finding;
 use crate::work::{Report, Work};
 use cofferdam_plan::audit::line;
-use cofferdam_plan::{Domain, DomainId, HeaderFlags, IntId, Mpidr, NO_INTID};
+use cofferdam_plan::{Domain, DomainFlags, DomainId, HeaderFlags, IntId, Mpidr, NO_INTID};
 
 /// PPIs a guest may have: EL1 virtual and physical timer (BSA 1.0, PPI assignments). EL2's own are 20, 25, 26 and 28.
 const GUEST_PPIS: [IntId; 2] = [IntId(27), IntId(30)];
@@ -149,6 +149,12 @@ pub(crate) fn i48_i50_el2_interrupts_are_its_own(work: &Work<'_, '_>, report: &m
     let own = work.lines().any(|l| l.intid == h.console_intid && l.kind == line::HYPERVISOR);
     if !h.console_intid.is_spi() || !own || h.flags & HeaderFlags::GROUP0 == 0 {
         report.add(Finding::BadHeader { field: "console_intid" });
+    }
+    // Who reads first pays for it, and the readers after it owe it nothing else.
+    let taker = work.plan.cpus.get(usize::from(h.housekeeping_cpu.0)).map(|cpu| DomainId(cpu.domain));
+    let reader = work.domains().find(|(_, d)| d.flags & DomainFlags::INPUT != 0).map(|(id, _)| id);
+    if reader.is_some() && reader != taker {
+        report.add(Finding::BadHeader { field: "housekeeping_cpu" });
     }
     for (id, _) in work.domains().filter(|(_, d)| d.owns(h.console_intid)) {
         report.add(Finding::ConsoleInterruptOwned { domain: id });

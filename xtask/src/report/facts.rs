@@ -82,6 +82,7 @@ impl Report {
             ("plan check at boot", checks(header.flags).into()),
             ("hypervisor RAM", ram.to_string()),
             ("machine needed", machine(&plan)),
+            ("console input", console_input(&plan)),
         ];
         let mut kept =
             Table { title: "Hypervisor and board".into(), heads: vec!["range", "what", "node"], rows: vec![] };
@@ -113,7 +114,7 @@ impl Report {
                     "virtual PL011 at {:#x}, SPI {}{}",
                     domain.vuart_ipa.0,
                     if domain.vuart_intid == NO_INTID { "none".into() } else { (domain.vuart_intid.0 - 32).to_string() },
-                    if input { ", takes the console's input" } else { "" }
+                    if input { ", reads the console first" } else { "" }
                 ),
             };
             let delivery = if header.flags & HeaderFlags::GROUP0 != 0 {
@@ -270,4 +271,18 @@ impl std::fmt::Display for HypervisorRam {
 
 fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
+}
+
+/// Who gets what is typed, who pays for it, and how that is changed.
+fn console_input(plan: &Plan<'_>) -> String {
+    let header = plan.header;
+    let reader = plan.domains.iter().find(|domain| domain.flags & DomainFlags::INPUT != 0);
+    let (Some(reader), Some(cpu)) = (reader, plan.cpus.get(usize::from(header.housekeeping_cpu.0))) else {
+        return "none".into();
+    };
+    let chord = match header.console_escape {
+        0 => "nobody else can be chosen".into(),
+        escape => format!("{escape:#04x} begins the chord for another domain"),
+    };
+    format!("to {} first; its CPU {:#x} takes the interrupt, whoever reads; {chord}", reader.name(), cpu.mpidr.0)
 }

@@ -1,0 +1,54 @@
+//! Who reads what is typed on the console, and how another is chosen: `input` and `console-escape` of `/domains`.
+
+use super::words;
+use crate::cells::target;
+use crate::codes;
+use crate::model::{Board, Domain};
+use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Node, Property};
+
+/// Ctrl-O: no terminal program, and neither QEMU nor a shell's line editor in common use, takes it for itself.
+const DEFAULT_ESCAPE: u8 = 0x0F;
+/// Control characters that people and terminals send all the time: backspace, tab, LF, CR, ESC.
+const IN_USE: [u64; 5] = [0x08, 0x09, 0x0A, 0x0D, 0x1B];
+
+/// Index of the domain that has the input after boot: the one `input` names, else the first with a console.
+pub(super) fn input<'a>(
+    board: &Board<'a>,
+    node: Option<Node<'a>>,
+    domains: &[Domain<'a>],
+    diagnostics: &mut Diagnostics<'_, 'a>,
+) -> Option<usize> {
+    let first = domains.iter().position(|domain| domain.console.is_some());
+    let Some(property) = node.and_then(|node| node.property("input")) else { return first };
+    let mut cells = property.cells()?;
+    let (Some(cell), None) = (cells.next(), cells.next()) else {
+        words::wrong_type(property, "one reference, as in <&control>", diagnostics);
+        return first;
+    };
+    let Some(found) = target(board.tree, &cell) else { return first };
+    let reader = domains.iter().position(|domain| domain.node == found && domain.console.is_some());
+    if reader.is_none() {
+        let d = Diagnostic::new(codes::NO_READER, cell.span, "`input` names {0}, which is no domain with a console");
+        let d = d.args(&[Arg::Node(found)]).also(found.span(), "{0} is here");
+        diagnostics
+            .push(d.help("name a domain that has `console;`, or leave `input` out: the first such domain reads"));
+    }
+    reader.or(first)
+}
+
+/// `console-escape`: 0 turns the chord off.
+pub(super) fn escape<'a>(node: Option<Node<'a>>, diagnostics: &mut Diagnostics<'_, 'a>) -> u8 {
+    let property = node.and_then(|node| node.property("console-escape"));
+    let Some((property, number)) = property.and_then(|property| Some((property, Property::number(property)?))) else {
+        return DEFAULT_ESCAPE;
+    };
+    match u8::try_from(number) {
+        Ok(byte) if byte < 0x20 && !IN_USE.contains(&number) => byte,
+        _ => {
+            let expected =
+                "0 for none, or a control character from 0x01 to 0x1f that is not backspace, tab, LF, CR or ESC";
+            words::wrong_type(property, expected, diagnostics);
+            DEFAULT_ESCAPE
+        }
+    }
+}
