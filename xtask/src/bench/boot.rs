@@ -5,15 +5,13 @@
 //! `-icount` holds the others' turns too, so there the boot CPU's own instructions are counted by a TCG plugin, without
 //! `-icount`, and those spent in wait loops are left out.
 
+use super::plugin::{Counts, Plugin};
 use super::{Bench, COUNTED, Figure, LIMIT, Value, folder, layout, words};
 use crate::elf::Elf;
 use crate::exec;
 use crate::qemu;
 use crate::repo;
 use crate::trouble::Trouble;
-use std::env;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
 /// A guest image as large as the kernel the peers were measured with.
 const BIG: usize = 34_500_000;
@@ -107,44 +105,18 @@ fn null_count() -> Result<u64, Trouble> {
 /// Instructions of the boot CPU for each further domain: the differences between one, two, three and four domains,
 /// as median and worst; and those in wait loops with four.
 fn more_domains(bench: &Bench) -> Result<([u64; 2], u64), Trouble> {
-    let plugin = plugin()?;
     let guest = repo::read(&bench.guest_dir.join("bench.elf"))?;
     let stop = Elf::new(&guest)?.entry();
     let mut counts = Vec::new();
     for domains in 1..=4 {
         let (built, path) = bench.build(&format!("domains{domains}"), &layout(domains, ""))?;
-        let log = folder().join(format!("domains{domains}.insns"));
-        let extra = [
-            "-plugin".into(),
-            format!("{},stop={stop:#x}", plugin.display()),
-            "-d".into(),
-            "plugin".into(),
-            "-D".into(),
-            log.display().to_string(),
-        ];
-        bench.boot(&built, path, &extra)?;
-        counts.push(boot_cpu(&String::from_utf8_lossy(&repo::read(&log)?))?);
+        let plugin = Plugin::new(&format!("domains{domains}"), &format!("stop={stop:#x}"))?;
+        bench.boot(&built, path, &plugin.arguments())?;
+        let boot_cpu = plugin.counts()?.into_iter().find(|counts| counts.vcpu == 0 && counts.reached);
+        let counts_of = |counts: Counts| (counts.insns.saturating_sub(counts.waits), counts.waits);
+        counts.push(boot_cpu.map(counts_of).ok_or_else(|| Trouble::other("the boot CPU has not reached its guest"))?);
     }
     let mut more: Vec<u64> = counts.windows(2).map(|pair| pair[1].0.saturating_sub(pair[0].0)).collect();
     more.sort_unstable();
     Ok(([more[more.len() / 2], more[more.len() - 1]], counts.last().map_or(0, |last| last.1)))
-}
-
-/// Instructions of vCPU 0 outside and inside wait loops.
-fn boot_cpu(log: &str) -> Result<(u64, u64), Trouble> {
-    let bad = || Trouble::other(format!("the instruction counter said:\n{log}"));
-    let line = log.lines().find(|line| line.contains("insncount vcpu=0 ")).ok_or_else(bad)?;
-    let field = |name: &str| line.split_whitespace().find_map(|word| word.strip_prefix(name)?.parse::<u64>().ok());
-    match (field("insns="), field("waits="), field("reached=")) {
-        (Some(insns), Some(waits), Some(1)) => Ok((insns.saturating_sub(waits), waits)),
-        _ => Err(bad()),
-    }
-}
-
-/// Builds the TCG plugin.
-fn plugin() -> Result<PathBuf, Trouble> {
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(repo::root()).args(["build", "--quiet", "--package", "cofferdam-insncount"]);
-    exec::run(cargo.stdin(Stdio::null()).stdout(Stdio::null()), LIMIT)?;
-    Ok(repo::target().join("debug/libcofferdam_insncount.so"))
 }

@@ -11,6 +11,8 @@ pub(crate) enum Value {
     Spread(u64, u64),
     /// Milliseconds.
     Millis(f64),
+    /// Percent more than without a hypervisor.
+    Percent(f64),
     /// Words, where a number would not tell.
     Words(String),
 }
@@ -38,7 +40,7 @@ impl Figure {
     fn number(&self) -> Option<f64> {
         match self.value {
             Value::One(value) | Value::Spread(value, _) => Some(value as f64),
-            Value::Millis(value) => Some(value),
+            Value::Millis(value) | Value::Percent(value) => Some(value),
             Value::Words(_) => None,
         }
     }
@@ -46,6 +48,9 @@ impl Figure {
     fn verdict(&self) -> String {
         match (self.number(), self.goal) {
             (Some(number), Some(goal)) if number <= goal => "reached".into(),
+            (Some(number), Some(goal)) if matches!(self.value, Value::Percent(_)) => {
+                format!("missed by {:.3} points", number - goal)
+            }
             (Some(number), Some(goal)) => format!("missed by {:.0} %", (number / goal.max(1.0) - 1.0) * 100.0),
             _ => String::new(),
         }
@@ -56,6 +61,7 @@ impl Figure {
             Value::One(value) => grouped(*value),
             Value::Spread(median, worst) => format!("{} (worst {})", grouped(*median), grouped(*worst)),
             Value::Millis(value) => format!("{value:.1} ms"),
+            Value::Percent(value) => format!("{value:+.3} %"),
             Value::Words(text) => text.clone(),
         }
     }
@@ -64,6 +70,7 @@ impl Figure {
         match (&self.value, self.goal) {
             (_, None) => String::new(),
             (Value::Millis(_), Some(goal)) => format!("{goal:.0} ms"),
+            (Value::Percent(_), Some(goal)) => format!("+{goal} %"),
             (_, Some(goal)) => grouped(goal as u64),
         }
     }

@@ -8,6 +8,8 @@ mod checks;
 mod figure;
 mod generate;
 mod guest;
+mod linux;
+mod plugin;
 mod sizes;
 
 pub(crate) use figure::{Figure, Value};
@@ -28,10 +30,24 @@ use std::time::Duration;
 /// Measure every figure and print it beside its goal and the peers'
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// Only these parts [default: all]
+    #[arg(value_parser = PARTS.map(|(name, _)| name))]
+    names: Vec<String>,
     /// For scripts
     #[arg(long)]
     json: bool,
 }
+
+/// Measures one part's figures.
+type Measure = fn(&Bench) -> Result<Vec<Figure>, Trouble>;
+
+const PARTS: [(&str, Measure); 5] = [
+    ("boot", boot::measure),
+    ("guest", guest::measure),
+    ("sizes", sizes::measure),
+    ("checks", checks::measure),
+    ("linux", linux::measure),
+];
 
 /// Where the layouts and images of the measurements lie.
 fn folder() -> PathBuf {
@@ -43,8 +59,10 @@ pub(crate) fn main(args: &Args) -> Done {
     setup::all()?;
     let bench = Bench { hyp: Hypervisor::build()?, guest_dir: guests::attackers()? };
     let mut figures = Vec::new();
-    for part in [boot::measure, guest::measure, sizes::measure, checks::measure] {
-        figures.extend(part(&bench)?);
+    for (name, part) in PARTS {
+        if args.names.is_empty() || args.names.iter().any(|wanted| wanted == name) {
+            figures.extend(part(&bench)?);
+        }
     }
     if args.json {
         println!("{}", figure::json(&figures));
@@ -80,8 +98,19 @@ impl Bench {
 
     /// Boots it; the domains' lines without prefix. Anything but a clean end is trouble: a figure of a failed run is none.
     pub(crate) fn boot(&self, built: &Built, path: PathBuf, extra: &[String]) -> Result<Vec<String>, Trouble> {
+        self.boot_within(built, path, extra, LIMIT)
+    }
+
+    /// The same with another time limit.
+    pub(crate) fn boot_within(
+        &self,
+        built: &Built,
+        path: PathBuf,
+        extra: &[String],
+        limit: Duration,
+    ) -> Result<Vec<String>, Trouble> {
         let mut heard = Heard::default();
-        let end = run::boot_built(built, Boot::Kernel(path), extra, Some(LIMIT), false, &mut heard)?;
+        let end = run::boot_built(built, Boot::Kernel(path), extra, Some(limit), false, &mut heard)?;
         if end != End::Parked(0) {
             return Err(Trouble::other(format!(
                 "a measurement ended as {end:?}:\n{}\n{}",

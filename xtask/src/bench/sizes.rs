@@ -40,12 +40,16 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Trouble> {
 
 /// Image with `.bss`, plan with tables, stacks, domain state.
 fn hypervisor_ram(blob: &[u8]) -> Result<u64, Trouble> {
-    // A copy on an 8-byte boundary.
-    let word = |chunk: &[u8]| chunk.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-    let words: Vec<u64> = blob.chunks(8).map(word).collect();
+    let words = aligned(blob);
     let plan = Plan::read(words.as_bytes())
         .map_err(|error| Trouble::other(format!("the plan cannot be read back: {error:?}")))?;
     Ok(HypervisorRam::new(&plan).total())
+}
+
+/// A copy on an 8-byte boundary, as a plan wants to be read.
+pub(super) fn aligned(blob: &[u8]) -> Vec<u64> {
+    let word = |chunk: &[u8]| chunk.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    blob.chunks(8).map(word).collect()
 }
 
 fn lines_of_plan() -> Result<u64, Trouble> {
