@@ -2,10 +2,11 @@
 //!
 //! Nothing here waits: the multiplexer's lock is tried, the UART's FIFO asked. What does not go out now is looked at again
 //! at the next byte or when this CPU's EL2 timer says so, so a flood costs the CPU that makes it.
-#![allow(unsafe_code)] // EL2's timer
+#![allow(unsafe_code)] // the system counter
 
 use crate::arch::aarch64::percpu::PerCpu;
-use crate::arch::aarch64::registers::{mrs, msr};
+use crate::arch::aarch64::registers::mrs;
+use crate::deadline::Duty;
 use crate::dev::pl011::Pl011;
 use crate::state::{self, state_of};
 use cofferdam_plan::{Domain, DomainFlags, Header, HeaderFlags, NO_INTID, Plan, UartKind};
@@ -29,11 +30,9 @@ static OWN_PRODUCER: FlagLock<()> = FlagLock::new(());
 /// Bytes that may come in within a fiftieth of a second: twice what 115,200 baud carry. More wait in the UART, so that
 /// nobody at the other end of the wire takes the CPU that serves it away from its guest (invariant I50).
 const PACE: u32 = 512;
-/// Start of the fiftieth of a second that is counted, bytes in it, and whether its limit has been reached. Written by the
-/// CPU that takes the UART's interrupt, but for the last.
+/// Start of the fiftieth of a second that is counted, and bytes in it. Written by the CPU that takes the UART's interrupt.
 static WINDOW: AtomicU64 = AtomicU64::new(0);
 static COUNTED: AtomicU32 = AtomicU32::new(0);
-static PACED: AtomicBool = AtomicBool::new(false);
 /// Nothing follows but the last line.
 static ENDING: AtomicBool = AtomicBool::new(false);
 /// Receive interrupts are stopped because the reader's input ring is full, and since when it is; 0: it is not.
@@ -96,7 +95,7 @@ fn reader<'a>(plan: &'a Plan<'_>) -> Option<&'a Domain> {
 
 /// Whether what is typed can go to `domain`.
 fn can_read(domain: &Domain) -> bool {
-    domain.flags & DomainFlags::CONSOLE != 0 && state_of(domain).status.load(Ordering::Relaxed) == state::RUNNING
+    domain.flags & DomainFlags::CONSOLE != 0 && !state_of(domain).is_over()
 }
 
 /// Boot CPU, before anything is said.
@@ -167,23 +166,20 @@ pub(crate) fn flush(plan: &'static Plan<'static>) {
     let (left, staged) = MUX.ask(|mux| (Some(send(plan, mux)), mux.is_staged_for(own))).unwrap_or((None, true));
     wake_writers(plan);
     // Others' bytes are their CPUs' duty: nobody's output makes this one look again (invariant I75).
-    if !staged && OWN.is_empty() && SAID.is_empty() && cpu.is_some_and(|cpu| cpu.state.output.is_empty()) {
-        stop_looking();
-        return;
+    let Some(cpu) = cpu else { return };
+    if !staged && OWN.is_empty() && SAID.is_empty() && cpu.state.output.is_empty() {
+        return cpu.deadlines.clear(Duty::Output);
     }
     let soon = || now().saturating_add(frequency() / 1000);
     let again = match left {
         Some(Left::Until(at)) => at,
         Some(Left::Room | Left::More) => soon(),
         Some(Left::Nothing) if MUX.take_asked() => soon(),
-        Some(Left::Nothing) => {
-            stop_looking();
-            return;
-        }
+        Some(Left::Nothing) => u64::MAX,
         // Another CPU does it. It may belong to a guest that has silenced its FIQs: look again from here.
         None => soon(),
     };
-    look_again(again);
+    cpu.deadlines.set(Duty::Output, again);
 }
 
 /// Sends what both UARTs take now, within the bound of one call each.
@@ -194,20 +190,6 @@ fn send(plan: &'static Plan<'static>, mux: &mut Mux) -> Left {
     match log_target(plan) {
         Some(log) if !OWN.pour(PER_CALL, |byte| log.send(byte)) => Left::Room,
         _ => left,
-    }
-}
-
-/// Has this CPU's EL2 timer come at counter value `at`.
-fn look_again(at: u64) {
-    // CNTHP_CTL_EL2: enabled, not masked.
-    msr!("cnthp_cval_el2", at);
-    msr!("cnthp_ctl_el2", 1);
-}
-
-/// This CPU has nothing to look for, unless [`receive`] waits to listen again.
-fn stop_looking() {
-    if !PACED.load(Ordering::Relaxed) && !STOPPED.load(Ordering::Relaxed) {
-        msr!("cnthp_ctl_el2", 0);
     }
 }
 
@@ -222,19 +204,20 @@ fn wake_writers(plan: &Plan<'_>) {
     }
 }
 
-/// This CPU's EL2 timer has come.
-pub(crate) fn timer(plan: &'static Plan<'static>) {
-    msr!("cnthp_ctl_el2", 0);
-    // The CPU that takes the UART's interrupt has stopped it, and only that one lets it through again here.
-    if PerCpu::current().is_some_and(|cpu| cpu.index == plan.header.housekeeping_cpu) {
-        let again = STOPPED.load(Ordering::Relaxed) && !is_patient(now()) && STOPPED.swap(false, Ordering::SeqCst);
-        if PACED.swap(false, Ordering::SeqCst) || again {
-            uart(plan).inspect(|uart| uart.listen(true));
-        } else if STOPPED.load(Ordering::Relaxed) {
-            look_again(now().saturating_add(frequency() / 50));
+/// This CPU's EL2 timer has come: what of it is the console's.
+pub(crate) fn timer(cpu: &'static PerCpu, now: u64) {
+    // The CPU that takes the UART's interrupt has stopped it, and only that one has this duty.
+    if cpu.deadlines.take(Duty::Input, now) {
+        if STOPPED.load(Ordering::Relaxed) && is_patient(now) {
+            cpu.deadlines.set(Duty::Input, now.saturating_add(frequency() / 50));
+        } else {
+            STOPPED.store(false, Ordering::SeqCst);
+            uart(cpu.plan()).inspect(|uart| uart.listen(true));
         }
     }
-    flush(plan);
+    if cpu.deadlines.take(Duty::Output, now) {
+        flush(cpu.plan());
+    }
 }
 
 /// What the virtual UART wants done. Under its lock.
@@ -334,7 +317,8 @@ fn typed(plan: &Plan<'_>, byte: u8) {
 }
 
 /// The UART's interrupt: a bounded number of bytes to the domain that has the input.
-pub(crate) fn receive(plan: &'static Plan<'static>) {
+pub(crate) fn receive(cpu: &'static PerCpu) {
+    let plan = cpu.plan();
     let Some(uart) = uart(plan) else { return };
     let now = now();
     if now.wrapping_sub(WINDOW.load(Ordering::Relaxed)) > frequency() / 50 {
@@ -344,8 +328,7 @@ pub(crate) fn receive(plan: &'static Plan<'static>) {
     for _ in 0..TAKE {
         if COUNTED.load(Ordering::Relaxed) >= PACE {
             uart.listen(false);
-            PACED.store(true, Ordering::SeqCst);
-            look_again(now.saturating_add(frequency() / 50));
+            cpu.deadlines.set(Duty::Input, now.saturating_add(frequency() / 50));
             break;
         }
         match reader(plan).filter(|domain| state_of(domain).input.is_full()) {
@@ -357,7 +340,7 @@ pub(crate) fn receive(plan: &'static Plan<'static>) {
                 if is_patient(now) {
                     uart.listen(false);
                     STOPPED.store(true, Ordering::SeqCst);
-                    look_again(now.saturating_add(frequency() / 50));
+                    cpu.deadlines.set(Duty::Input, now.saturating_add(frequency() / 50));
                     resume(plan, domain);
                     break;
                 }
@@ -383,6 +366,20 @@ fn tell(plan: &Plan<'_>, domain: Option<&Domain>) {
     if let Some(domain) = domain.filter(|domain| domain.flags & DomainFlags::CONSOLE != 0) {
         state_of(domain).vuart.ask(|vuart| refresh(plan, domain, vuart));
     }
+}
+
+/// The console of a domain that starts again: an open line ends, what was typed to the last run is gone, the virtual UART is
+/// as after reset. False where another CPU keeps its registers.
+pub(crate) fn start_anew(plan: &Plan<'_>, domain: &Domain, state: &state::DomainState) -> bool {
+    let done = state.vuart.with(|vuart| {
+        vuart.reset(&state.input);
+        state.input.pour(INPUT, |_| true);
+        if state.output.is_line_open() {
+            state.output.push(b'\n');
+        }
+    });
+    resume(plan, domain);
+    done.is_some()
 }
 
 /// Everything out, as far as the UART takes it within two seconds. Nothing else runs any more.

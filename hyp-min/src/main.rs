@@ -17,6 +17,8 @@ mod boot;
 #[cfg(target_os = "none")]
 mod console;
 #[cfg(target_os = "none")]
+mod deadline;
+#[cfg(target_os = "none")]
 mod dev;
 #[cfg(target_os = "none")]
 mod log;

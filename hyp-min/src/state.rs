@@ -13,12 +13,40 @@ use hyp_min::vdev::lock::FlagLock;
 use hyp_min::vdev::ring::Ring;
 use hyp_min::vdev::vuart::Vuart;
 
-/// [`DomainState::status`]: vCPUs may run.
+/// [`Status::is`]: vCPUs may run.
 pub(crate) const RUNNING: u32 = 0;
-/// [`DomainState::status`]: it has turned itself off.
+/// [`Status::is`]: it has turned itself off.
 pub(crate) const OFF: u32 = 1;
-/// [`DomainState::status`]: a fault has parked it.
+/// [`Status::is`]: a fault has parked it.
 pub(crate) const PARKED: u32 = 2;
+/// [`Status::is`]: it is about to start again; its CPUs come to EL2.
+pub(crate) const RESTARTING: u32 = 3;
+/// [`Status::is`]: its CPUs are in EL2, the first of them writes its memory.
+pub(crate) const RELOADING: u32 = 4;
+
+/// Whether a domain runs, in the low bits, and which of its runs this is, above: so a CPU that comes late never takes one
+/// restart for another.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Status(pub(crate) u32);
+
+impl Status {
+    const BITS: u32 = 3;
+
+    /// [`RUNNING`], [`OFF`], [`PARKED`], [`RESTARTING`] or [`RELOADING`].
+    pub(crate) const fn is(self) -> u32 {
+        self.0 & ((1 << Self::BITS) - 1)
+    }
+
+    /// The same run in another state.
+    const fn to(self, other: u32) -> Self {
+        Self(self.0 >> Self::BITS << Self::BITS | other)
+    }
+
+    /// The next run.
+    const fn next(self) -> Self {
+        Self((self.0 >> Self::BITS).wrapping_add(1) << Self::BITS | RUNNING)
+    }
+}
 
 /// States of a vCPU, see [`Vcpu::state`]. Zero is off.
 pub(crate) mod vcpu {
@@ -41,13 +69,20 @@ pub(crate) struct Vcpu {
     pub(crate) entry: AtomicU64,
     /// Its x0.
     pub(crate) context: AtomicU64,
+    /// The last restart ([`Status`]) for which its CPU has come to EL2 and reset what is its own.
+    pub(crate) arrived: AtomicU32,
 }
 
 /// One domain's run-time state, in its area. See [`prepare`].
 #[repr(C)]
 pub(crate) struct DomainState {
-    /// [`RUNNING`], then once [`OFF`] or [`PARKED`].
-    pub(crate) status: AtomicU32,
+    /// See [`Status`].
+    status: AtomicU32,
+    /// Counter value until which its CPUs may come when it starts again.
+    pub(crate) patience: AtomicU64,
+    /// Start of the period in which restarts are counted, and their number. Written by who has ended a run.
+    counted_from: AtomicU64,
+    restarts: AtomicU32,
     /// CNTVOFF_EL2 of every vCPU: what the system counter was when the domain started. Written by the CPU that starts vCPU 0.
     pub(crate) time_offset: AtomicU64,
     /// The virtual distributor's own bits.
@@ -65,6 +100,47 @@ pub(crate) struct DomainState {
 }
 const _: () = assert!(size_of::<DomainState>() <= va::DOMAIN_AREA as usize);
 const _: () = assert!(va::DOMAIN_AREA.is_multiple_of(64));
+
+impl DomainState {
+    /// Its status now.
+    pub(crate) fn status(&self) -> Status {
+        Status(self.status.load(Ordering::Acquire))
+    }
+
+    /// Whether its vCPUs may run.
+    pub(crate) fn is_running(&self) -> bool {
+        self.status().is() == RUNNING
+    }
+
+    /// Whether it has ended for good.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.status().is(), OFF | PARKED)
+    }
+
+    /// From `from` to `to` in the same run. False where it was not `from`, or somebody else has been faster.
+    pub(crate) fn change(&self, from: u32, to: u32) -> bool {
+        let status = self.status();
+        let changed = || self.status.compare_exchange(status.0, status.to(to).0, Ordering::AcqRel, Ordering::Acquire);
+        status.is() == from && changed().is_ok()
+    }
+
+    /// The next run begins. Only for the CPU that has brought it about, while the domain restarts.
+    pub(crate) fn begin_next_run(&self) {
+        self.status.store(self.status().next().0, Ordering::Release);
+    }
+
+    /// Counts a restart. Answers whether `limit` within `period` counter ticks allows it.
+    pub(crate) fn count_restart(&self, now: u64, period: u64, limit: u32) -> bool {
+        let before = self.restarts.load(Ordering::Relaxed);
+        let anew = before == 0 || now.wrapping_sub(self.counted_from.load(Ordering::Relaxed)) >= period;
+        let count = if anew { 1 } else { before.saturating_add(1) };
+        if anew {
+            self.counted_from.store(now, Ordering::Relaxed);
+        }
+        self.restarts.store(count, Ordering::Relaxed);
+        count <= limit
+    }
+}
 
 /// The state of `domain`, in its area.
 pub(crate) fn state_of(domain: &Domain) -> &'static DomainState {

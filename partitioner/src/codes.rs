@@ -169,6 +169,8 @@ codes! {
     BOOT_MEDIUM = error(811);
     /// `reg-ipa` that does not fit the devices it is for.
     REG_IPA = error(812);
+    /// A device of a domain that restarts, which nothing resets.
+    KEEPS_STATE = warning(815);
 
     /// The hypervisor's own UART asked for by a domain.
     UART_TWICE = error(1001);
@@ -178,6 +180,10 @@ codes! {
     NO_CONSOLE = error(1007);
     /// Console input for something that cannot read it.
     NO_READER = error(1008);
+    /// A number of restarts or milliseconds that cannot be.
+    LIFECYCLE_RANGE = error(1011);
+    /// A limit on restarts that cannot happen.
+    NEEDLESS_LIMIT = warning(1012);
 
     /// A guest image that is not there.
     IMAGE_MISSING = error(1101);

@@ -68,6 +68,10 @@ const HARMLESS: &[&str] = &[
     "xlnx,zynqmp-gpio-1.0",
 ];
 
+/// Devices that a domain may find in any state when it starts again: a few registers that every driver sets up before it
+/// uses them, no memory of their own, and at worst an interrupt that waits, disabled.
+const STARTS_ANYWHERE: &[&str] = &["arm,pl011", "arm,pl031", "arm,pl061", "arm,sp804"];
+
 /// Devices with power over the whole board, and what that power is.
 const AUTHORITY: &[(&str, &str)] = &[
     ("cfi-flash", "it can hold what the board boots from"),
@@ -114,6 +118,11 @@ pub fn is_iommu(node: Node<'_>) -> bool {
 /// Whether `node` is known to have no bus master.
 pub fn is_harmless(node: Node<'_>) -> bool {
     HARMLESS.iter().any(|c| node.is_compatible(c)) && node.property("dmas").is_none()
+}
+
+/// Whether a driver that starts finds no trap in what another has left in the registers of `node`.
+pub fn starts_anywhere(node: Node<'_>) -> bool {
+    STARTS_ANYWHERE.iter().any(|c| node.is_compatible(c))
 }
 
 /// What power over the board `node` has, where it has any.

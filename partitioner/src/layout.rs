@@ -9,6 +9,7 @@ mod console;
 mod domain;
 mod files;
 mod interrupts;
+mod lifecycle;
 mod memory;
 mod owners;
 mod pages;
@@ -61,6 +62,10 @@ pub fn read<'a, 'm>(
         ports::requested(board, index, domain.node, &mut lists.ports, diagnostics)?;
         access::describe(board, domain, &mut lists, diagnostics)?;
         domain.ports = first..lists.ports.len();
+    }
+    for domain in &domains {
+        let granted = lists.devices.get(domain.devices.clone()).unwrap_or(&[]);
+        lifecycle::devices_keep_their_state(domain, granted, diagnostics);
     }
     domain::check_cpus(board, &domains, diagnostics);
     interrupts::check_owners(board, &domains, &lists, diagnostics);

@@ -181,6 +181,8 @@ pub struct Domain<'a> {
     pub console: Option<Span>,
     /// `scrub = "boot"` instead of `"restart"`.
     pub scrub_at_boot: bool,
+    /// What becomes of it when it ends.
+    pub lifecycle: Lifecycle,
     /// Its part of [`Layout::devices`].
     pub devices: core::ops::Range<usize>,
     /// Its part of [`Layout::ports`].
@@ -191,6 +193,26 @@ impl<'a> Domain<'a> {
     /// Where what has no place of its own goes: the first memory its device tree describes.
     pub fn main_memory(&self) -> Option<&Memory<'a>> {
         self.memory.iter().find(|memory| !memory.hidden).or(self.memory.first())
+    }
+}
+
+/// What becomes of a domain that ends. Policies: `cofferdam_plan::Policy`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Lifecycle {
+    /// `on-fault`.
+    pub on_fault: u8,
+    /// `on-reset`.
+    pub on_reset: u8,
+    /// `on-off`.
+    pub on_off: u8,
+    /// `restart-limit`, 0 where nothing makes it restart.
+    pub restart_limit: u32,
+}
+
+impl Lifecycle {
+    /// Whether the domain may start again.
+    pub const fn restarts(&self) -> bool {
+        self.restart_limit != 0
     }
 }
 

@@ -7,7 +7,8 @@ fn main() {
     }
     println!("cargo:rustc-link-arg-bins=-Tunikernel.ld");
     println!("cargo:rustc-link-arg-bins=-zmax-page-size=4096");
-    for own_start in ["bench", "clean", "preload"] {
-        println!("cargo:rustc-link-arg-bin={own_start}=--entry={own_start}_start");
+    let own_starts = [("bench", "bench"), ("clean", "first"), ("again", "first"), ("preload", "preload")];
+    for (program, start) in own_starts {
+        println!("cargo:rustc-link-arg-bin={program}=--entry={start}_start");
     }
 }

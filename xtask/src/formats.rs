@@ -35,6 +35,9 @@ pub(crate) fn flat(compiled: &Compiled<'_, '_>, hyp: &Hypervisor, guests: &Guest
         let part =
             bytes.get(payload.file_offset as usize..end as usize).ok_or_else(|| bad("a payload beyond its file"))?;
         put(&mut image, payload.offset, part)?;
+        if payload.pristine != 0 {
+            put(&mut image, payload.pristine, part)?;
+        }
     }
     if image.get(56..60) != Some(IMAGE_MAGIC) {
         return Err(bad("hyp-min does not start with an arm64 Image header"));

@@ -126,7 +126,8 @@ pub(crate) fn run(mut run: Run<'_>, sink: &mut dyn Sink) -> Result<End, Trouble>
             command.arg("-drive").arg(format!("if=pflash,format=raw,readonly=on,file={}", option_value(path)))
         }
     };
-    command.args(["-monitor", "none", "-serial", "stdio"]);
+    // A domain's policy may reset the board: that is the end of a run, not the start of another.
+    command.args(["-no-reboot", "-monitor", "none", "-serial", "stdio"]);
     if let Some(log) = run.log {
         command.arg("-serial").arg(format!("file:{}", log.display()));
     }

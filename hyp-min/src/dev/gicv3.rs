@@ -6,7 +6,7 @@
 
 use super::mmio::Mmio;
 use crate::arch::aarch64::registers::{barrier, mrs, msr};
-use cofferdam_plan::{HeaderFlags, IntId, NO_INTID, Plan};
+use cofferdam_plan::{Domain, HeaderFlags, IntId, NO_INTID, Plan};
 
 const GICD_CTLR: u32 = 0x0000;
 const GICD_TYPER: u32 = 0x0004;
@@ -134,6 +134,19 @@ impl Distributor {
         self.is_settled()
     }
 
+    /// The SPIs of `domain` as [`Distributor::set_up`] has left them. A line that a device holds is pending again at once,
+    /// disabled. While no vCPU of the domain runs.
+    pub(crate) fn reset_domain(&self, plan: &Plan<'_>, domain: &Domain) {
+        for spi in plan.spis.iter().filter(|spi| domain.owns(spi.intid) && spi.intid.is_spi()) {
+            let (word, bit) = (spi.intid.word() as u32 * 4, spi.intid.bit());
+            self.0.store(ICENABLER + word, bit);
+            self.0.store(ICPENDR + word, bit);
+            self.0.store(ICACTIVER + word, bit);
+            self.0.store8(IPRIORITYR + spi.intid.0, GUEST_PRIORITY as u8);
+            self.0.store64(IROUTER + spi.intid.0 * 8, spi.router);
+        }
+    }
+
     fn is_settled(&self) -> bool {
         (0..POLLS).any(|_| self.0.load(GICD_CTLR) & CTLR_RWP == 0)
     }
@@ -241,6 +254,39 @@ pub(crate) fn clear_active(group0: bool) {
         msr!("icc_ap1r2_el1", 0);
         msr!("icc_ap1r3_el1", 0);
     }
+}
+
+/// Sleeps until an interrupt is pending. What the guest has active, or has made to look active, holds none off meanwhile:
+/// a sleeper that EL2's own interrupts could not wake could not be fetched either (invariant I42).
+pub(crate) fn sleep() {
+    let priority_bits = (mrs!("icc_ctlr_el1") >> 8 & 7) + 1;
+    let active = mrs!("icc_ap1r0_el1");
+    let mut more = [0; 3];
+    if priority_bits >= 6 {
+        more[0] = mrs!("icc_ap1r1_el1");
+    }
+    if priority_bits >= 7 {
+        (more[1], more[2]) = (mrs!("icc_ap1r2_el1"), mrs!("icc_ap1r3_el1"));
+    }
+    let idle = active | more[0] | more[1] | more[2] == 0;
+    if !idle {
+        clear_active(false);
+        barrier();
+    }
+    cortex_a::asm::barrier::dsb(cortex_a::asm::barrier::SY);
+    cortex_a::asm::wfi();
+    if idle {
+        return;
+    }
+    msr!("icc_ap1r0_el1", active);
+    if priority_bits >= 6 {
+        msr!("icc_ap1r1_el1", more[0]);
+    }
+    if priority_bits >= 7 {
+        msr!("icc_ap1r2_el1", more[1]);
+        msr!("icc_ap1r3_el1", more[2]);
+    }
+    barrier();
 }
 
 /// No guest interrupt wakes this CPU any more.

@@ -100,6 +100,12 @@ impl State {
         Self { enabled: AtomicU32::new(0), wanted: [const { AtomicU32::new(0) }; INTID_WORDS] }
     }
 
+    /// Back to the reset state. While no vCPU of the domain runs.
+    pub fn reset(&self) {
+        self.enabled.store(0, Relaxed);
+        self.wanted.iter().for_each(|word| word.store(0, Relaxed));
+    }
+
     /// Whether the guest has its distributor on.
     #[inline]
     pub fn is_enabled(&self) -> bool {

@@ -68,6 +68,7 @@ impl Board {
             moves: &[],
             probes: &[],
             scrubs: &[],
+            reloads: &[],
         })
     }
 

@@ -137,6 +137,11 @@ impl<const N: usize> Ring<N> {
         ahead as i32 > 0 && !self.is_empty()
     }
 
+    /// Producer: whether the last byte pushed was no newline.
+    pub fn is_line_open(&self) -> bool {
+        self.head.load(Ordering::Relaxed) != self.line.load(Ordering::Relaxed)
+    }
+
     /// Either side: whether nothing waits.
     #[inline]
     pub fn is_empty(&self) -> bool {

@@ -115,6 +115,11 @@ impl Vuart {
         }
     }
 
+    /// Back to the reset state. What `input` has lost so far is no overrun of what comes next.
+    pub fn reset(&mut self, input: &Ring<INPUT>) {
+        *self = Self { input_lost: input.lost(), ..Self::new() };
+    }
+
     /// One access to its page. `room`: the domain's output ring takes another byte. `input`: what waits behind the
     /// receive FIFO; this call is its consumer.
     ///

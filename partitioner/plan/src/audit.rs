@@ -135,6 +135,8 @@ pub struct Payload {
     pub offset: u64,
     /// Bytes in the image; the rest of `pa.size` is zero.
     pub len: u64,
+    /// Byte offset in the image of the copy that no domain reaches, where the domain may restart; 0 where it never does.
+    pub pristine: u64,
     /// Index of the domain.
     pub domain: u32,
     /// See [`payload`].

@@ -63,6 +63,8 @@ pub struct Plan<'a> {
     pub probes: &'a [Probe],
     /// Scrub ranges.
     pub scrubs: &'a [Scrub],
+    /// What restarts write.
+    pub reloads: &'a [Move],
 }
 
 impl<'a> Plan<'a> {
@@ -97,6 +99,7 @@ impl<'a> Plan<'a> {
             moves: table(records, header.moves, "moves")?,
             probes: table(records, header.probes, "probes")?,
             scrubs: table(records, header.scrubs, "scrubs")?,
+            reloads: table(records, header.reloads, "reloads")?,
         };
         plan.check_indices()?;
         Ok(plan)
@@ -139,6 +142,12 @@ impl<'a> Plan<'a> {
             if self.scrubs_of(domain).is_none() {
                 return Err(PlanError::Index("domain.scrubs"));
             }
+            if self.reloads_of(domain).is_none() {
+                return Err(PlanError::Index("domain.reloads"));
+            }
+            if usize::from(domain.watcher.0) >= self.cpus.len() {
+                return Err(PlanError::Index("domain.watcher"));
+            }
         }
         if self.vcpus.iter().any(|cpu| usize::from(cpu.0) >= self.cpus.len()) {
             return Err(PlanError::Index("vcpus"));
@@ -157,6 +166,11 @@ impl<'a> Plan<'a> {
     /// The scrub ranges of `domain`.
     pub fn scrubs_of(&self, domain: &Domain) -> Option<&'a [Scrub]> {
         slice(self.scrubs, domain.first_scrub, domain.scrub_count)
+    }
+
+    /// What a restart of `domain` writes.
+    pub fn reloads_of(&self, domain: &Domain) -> Option<&'a [Move]> {
+        slice(self.reloads, domain.first_reload, domain.reload_count)
     }
 
     /// The audit section. Needs the whole blob.

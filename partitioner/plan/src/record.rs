@@ -12,6 +12,8 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"COFRDAM\0");
 pub const VERSION: u32 = 2;
 /// `Cpu::domain` of a CPU that no domain owns.
 pub const NO_DOMAIN: u16 = u16::MAX;
+/// Seconds within which [`Domain::restart_limit`] counts.
+pub const RESTART_PERIOD_S: u64 = 60;
 /// "No interrupt". INTID 1023 is the GIC's own spurious value (IHI 0069, 2.2.1).
 pub const NO_INTID: IntId = IntId(1023);
 
@@ -44,6 +46,20 @@ impl DomainFlags {
     pub const INPUT: u32 = 1 << 1;
     /// Its scrub ranges are cleared before the first entry (`scrub = "boot"`).
     pub const SCRUB_AT_BOOT: u32 = 1 << 2;
+    /// Its WFI comes to EL2: its CPUs must be reclaimable whatever it has done to their interrupt priorities, because another
+    /// CPU may restart it.
+    pub const TRAP_WFI: u32 = 1 << 4;
+}
+
+/// What becomes of a domain that ends: [`Domain::on_fault`], [`Domain::on_reset`], [`Domain::on_off`].
+pub struct Policy;
+impl Policy {
+    /// It stays as it is: parked after a fault, otherwise off.
+    pub const HALT: u8 = 0;
+    /// It starts again, as at its first start.
+    pub const RESTART: u8 = 1;
+    /// The firmware resets the board.
+    pub const REBOOT_BOARD: u8 = 2;
 }
 
 /// Kinds of physical UART the hypervisor has a driver for.
@@ -142,10 +158,14 @@ pub struct Header {
     pub probes: Table,
     /// [`Scrub`] records.
     pub scrubs: Table,
+    /// [`Move`] records, done when a domain restarts.
+    pub reloads: Table,
     /// The audit section: offset, and length in bytes instead of a count.
     pub audit: Table,
     /// The translation tables: offset (4 KiB aligned), and count of 4 KiB pages.
     pub tables: Table,
+    /// Zero.
+    pub reserved2: u64,
 }
 
 /// One physical CPU a domain owns.
@@ -202,6 +222,27 @@ pub struct Domain {
     pub scrub_count: u32,
     /// Zero.
     pub reserved: u32,
+    /// TTBR0_EL2 while its RAM is reloaded: PA of its restart root, whose tables map that RAM and the pristine copy at their
+    /// physical addresses. 0 where it never restarts.
+    pub restart_ttbr: u64,
+    /// Index of its first entry in `reloads`.
+    pub first_reload: u32,
+    /// Number of reloads.
+    pub reload_count: u32,
+    /// Restarts it may have within [`RESTART_PERIOD_S`] seconds, counted from the first of them. 0 where it never restarts.
+    pub restart_limit: u32,
+    /// Longest time between two pats of its watchdog in milliseconds, 0 without one.
+    pub watchdog_ms: u32,
+    /// The CPU, of another domain, that looks after its watchdog. 0 without one.
+    pub watcher: CpuIndex,
+    /// After a fault or an expired watchdog, see [`Policy`].
+    pub on_fault: u8,
+    /// After PSCI SYSTEM_RESET, see [`Policy`].
+    pub on_reset: u8,
+    /// After PSCI SYSTEM_OFF or the CPU_OFF of its last vCPU, see [`Policy`].
+    pub on_off: u8,
+    /// Zero.
+    pub reserved1: [u8; 3],
     /// Bit per INTID it owns. Word 0: its SGIs and the PPIs granted to each of its vCPUs.
     pub owned: [u32; INTID_WORDS],
 }
@@ -218,7 +259,7 @@ pub struct Spi {
     pub reserved: u32,
 }
 
-/// Copy from the image to RAM before anything runs. All fields are multiples of 16.
+/// Copy from the image to RAM, before anything runs or before a domain starts again. All fields are multiples of 16.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Move {
@@ -255,6 +296,11 @@ impl Domain {
     pub fn name(&self) -> &str {
         let len = self.name.iter().position(|b| *b == 0).unwrap_or(self.name.len());
         core::str::from_utf8(self.name.get(..len).unwrap_or(&[])).unwrap_or("")
+    }
+
+    /// Whether it may start again.
+    pub const fn restarts(&self) -> bool {
+        self.restart_limit != 0
     }
 
     /// Whether this domain owns `intid`.

@@ -135,7 +135,7 @@ impl<'a> Input<'_, 'a, '_> {
         let roots: usize = stage2.iter().map(|tables| tables.root.pages).sum();
         // The EL2 tables map themselves: try until their number is the one the addresses were computed with.
         let mut guess = 5;
-        let (space, el2, used) = loop {
+        let (space, el2, restart, used) = loop {
             let trees_at = tables_at as u64 + ((before_el2 + guess) * TABLE) as u64;
             let blob_len = trees_at + trees_len;
             let space = self.space(blob_offset + blob_len, roots as u64);
@@ -143,10 +143,12 @@ impl<'a> Input<'_, 'a, '_> {
                 return Err(EmitError::Area(space.ram()));
             }
             pages.truncate(before_el2);
-            let el2 = self.el2(&mut pages, &space, blob_len, &stage2, pa_bits)?;
+            let trees = blob_offset + trees_at;
+            let el2 = self.el2(&mut pages, &space, blob_len, &stage2, pa_bits, self.restart_reach(trees))?;
+            let restart = self.restart_roots(&mut pages, &el2, trees)?;
             let used = pages.used();
             if used - before_el2 == guess {
-                break (space, el2, used);
+                break (space, el2, restart, used);
             }
             guess = used - before_el2;
         };
@@ -159,8 +161,15 @@ impl<'a> Input<'_, 'a, '_> {
 
         records.cpus.count = 0;
         self.cpus(&mut blob, &mut records, &space)?;
-        self.domains(&mut blob, &records, &space, &stage2, tables_pa)?;
+        self.domains(&mut blob, &records, &space, &stage2, tables_pa, &restart)?;
         self.moves(trees, |index, record| blob.set(records.moves, index, record))?;
+        let mut reload = 0;
+        for domain in 0..self.layout.domains.len() {
+            self.reloads(domain, trees, |record| {
+                reload += 1;
+                blob.set(records.reloads, reload - 1, record)
+            })?;
+        }
         self.settle_payloads(&mut blob, audit_payloads, trees)?;
 
         self.constants(&mut header, &space, pa_bits);
@@ -170,7 +179,7 @@ impl<'a> Input<'_, 'a, '_> {
         (header.audit, header.tables) = (audit, Table { offset: tables_at as u32, count: used as u32 });
         (header.cpus, header.domains, header.vcpus) = (records.cpus, records.domains, records.vcpus);
         (header.spis, header.icfgr, header.moves) = (records.spis, records.icfgr, records.moves);
-        (header.probes, header.scrubs) = (records.probes, records.scrubs);
+        (header.probes, header.scrubs, header.reloads) = (records.probes, records.scrubs, records.reloads);
         header.tables_crc =
             tables_checksum(blob.bytes, header.records_len, header.blob_len).ok_or(EmitError::Internal)?;
         blob.put(0, header.as_bytes())?;
@@ -216,6 +225,7 @@ impl<'a> Input<'_, 'a, '_> {
         blob_len: u64,
         stage2: &[Stage2],
         pa_bits: u32,
+        restart_reach: u64,
     ) -> Result<el2::El2, EmitError> {
         let gic = self.board.gic.as_ref().ok_or(EmitError::Internal)?;
         let mut gicr = heapless::Vec::<u64, MAX_CPUS>::new();
@@ -231,6 +241,7 @@ impl<'a> Input<'_, 'a, '_> {
             gicr: &gicr,
             console: page(&self.board.console),
             log: page(&self.board.log),
+            restart_reach,
         };
         let mut roots = heapless::Vec::<(Root, u64, u32), MAX_DOMAINS>::new();
         for tables in stage2 {

@@ -79,7 +79,10 @@ impl Input<'_, '_, '_> {
         each(fact(self.placed.base, self.placed.area, fact::HYPERVISOR), &"hypervisor")?;
         let (from, to) = self.placed.cargo;
         if to > from {
-            each(fact(self.placed.base + from, to - from, fact::HYPERVISOR), &"guest images to copy")?;
+            each(
+                fact(self.placed.base + from, to - from, fact::HYPERVISOR),
+                &"guest images to copy at boot or restart",
+            )?;
         }
         for node in self.board.tree.nodes().filter(|node| {
             let top = node.ancestors().filter(|n| n.parent().is_some()).last().unwrap_or(*node);
@@ -152,11 +155,14 @@ impl Input<'_, '_, '_> {
             }
             for part in parts::of(payload, self.pieces, offset, false) {
                 let size = if payload.kind == payload::DTB { part.len } else { part.size };
+                let pristine = self.pristine(payload, offset);
+                let pristine = if part.len == 0 || pristine == 0 { 0 } else { pristine + (part.offset - offset) };
                 let record = Payload {
                     ipa: IpaRegion { base: Ipa(part.ipa), size },
                     pa: PaRegion { base: Pa(part.pa), size },
                     offset: part.offset,
                     len: part.len,
+                    pristine,
                     domain: payload.domain,
                     kind: payload.kind,
                     name: Name::default(),

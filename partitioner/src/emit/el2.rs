@@ -120,6 +120,8 @@ pub(crate) struct Physical<'p> {
     pub(crate) console: Option<u64>,
     /// Page of the log UART.
     pub(crate) log: Option<u64>,
+    /// Highest physical address the restart roots map, plus one: they share TCR_EL2.
+    pub(crate) restart_reach: u64,
 }
 
 /// Root and TCR_EL2 of the finished tables.
@@ -143,7 +145,7 @@ pub(crate) fn build(
     if base < last && base + PAGE > HYP_VA {
         return Err(PagesError::Window(last));
     }
-    let width = bits(last.max(base + PAGE)).max(32);
+    let width = bits(last.max(base + PAGE).max(physical.restart_reach)).max(32);
     let root = pages.root(if width <= 39 { 1 } else { 0 }, 1)?;
     let mut map = |va, pa, size, attributes| pages.map(root, va, pa, size, attributes);
     map(base, base, PAGE, CODE)?;
@@ -179,4 +181,23 @@ pub(crate) fn build(
     // TCR_EL2 with E2H = 0 (DDI 0487, D19.2.140): T0SZ, write-back inner shareable walks, 4 KiB, PS, RES1 bits 31 and 23.
     let tcr = u64::from(64 - width) | 1 << 8 | 1 << 10 | 3 << 12 | physical_size(pa_bits) << 16 | 1 << 23 | 1 << 31;
     Ok(El2 { root, tcr })
+}
+
+/// Builds a restart root: the stub's page, a domain's RAM and its pristine copy, all at their physical addresses.
+pub(crate) fn restart(
+    pages: &mut Pages<'_>,
+    level: u32,
+    base: u64,
+    ram: impl Iterator<Item = (u64, u64)>,
+    pristine: impl Iterator<Item = (u64, u64)>,
+) -> Result<Root, PagesError> {
+    let root = pages.root(level, 1)?;
+    pages.map(root, base, base, PAGE, CODE)?;
+    for (pa, size) in ram {
+        pages.map(root, pa, pa, size, DATA)?;
+    }
+    for (pa, size) in pristine {
+        pages.map(root, pa, pa, size, CONST)?;
+    }
+    Ok(root)
 }

@@ -13,4 +13,5 @@ pub(crate) mod images;
 pub(crate) mod pages;
 pub(crate) mod parts;
 pub(crate) mod records;
+pub(crate) mod restart;
 pub(crate) mod stage2;

@@ -28,8 +28,11 @@ pub(super) struct Records {
     pub(super) moves: Table,
     pub(super) probes: Table,
     pub(super) scrubs: Table,
+    pub(super) reloads: Table,
     /// Per domain: index of its first scrub and their number.
     pub(super) scrub_of: heapless::Vec<(u32, u32), MAX_DOMAINS>,
+    /// The same of its reloads.
+    pub(super) reload_of: heapless::Vec<(u32, u32), MAX_DOMAINS>,
 }
 
 impl Input<'_, '_, '_> {
@@ -81,6 +84,13 @@ impl Input<'_, '_, '_> {
             }
             let list = (before, records.scrubs.count - before);
             records.scrub_of.push(list).map_err(|_| EmitError::Internal)?;
+        }
+        records.reloads = blob.table()?;
+        for id in 0..self.layout.domains.len() {
+            let before = records.reloads.count;
+            self.reloads(id, 0, |record| blob.push(&mut records.reloads, record))?;
+            let list = (before, records.reloads.count - before);
+            records.reload_of.push(list).map_err(|_| EmitError::Internal)?;
         }
         Ok(records)
     }
@@ -144,6 +154,7 @@ impl Input<'_, '_, '_> {
         space: &Space,
         stage2: &[Stage2],
         tables_pa: u64,
+        restart: &[u64],
     ) -> Result<(), EmitError> {
         let mut first_vcpu = 0;
         for (id, domain) in self.layout.domains.iter().enumerate() {
@@ -170,6 +181,16 @@ impl Input<'_, '_, '_> {
             (record.first_vcpu, record.vcpu_count) = (first_vcpu, domain.cpus.len() as u32);
             first_vcpu += domain.cpus.len() as u32;
             (record.first_scrub, record.scrub_count) = records.scrub_of.get(id).copied().unwrap_or_default();
+            (record.first_reload, record.reload_count) = records.reload_of.get(id).copied().unwrap_or_default();
+            let lifecycle = &domain.lifecycle;
+            record.restart_ttbr = restart.get(id).copied().unwrap_or(0);
+            record.restart_limit = lifecycle.restart_limit;
+            (record.on_fault, record.on_reset, record.on_off) =
+                (lifecycle.on_fault, lifecycle.on_reset, lifecycle.on_off);
+            // Its CPUs may be asleep when one of them starts it again.
+            if lifecycle.restarts() && domain.cpus.len() > 1 {
+                record.flags |= DomainFlags::TRAP_WFI;
+            }
             record.owned = self.owned(id);
             blob.set(records.domains, id, &record)?;
         }

@@ -1,6 +1,6 @@
 //! One domain node: name, CPUs, images, flags. Its memory and devices have files of their own.
 
-use super::{files, memory, schema, words};
+use super::{files, lifecycle, memory, schema, words};
 use crate::board::is_cpu;
 use crate::cells::{self, target};
 use crate::codes;
@@ -52,6 +52,7 @@ pub(super) fn read<'a>(board: &Board<'a>, node: Node<'a>, diagnostics: &mut Diag
         initrd_load: address("initrd-load"),
         console: console(board, node, diagnostics),
         scrub_at_boot: choices(node, diagnostics),
+        lifecycle: lifecycle::read(node, diagnostics),
         devices: 0..0,
         ports: 0..0,
     }

@@ -56,6 +56,10 @@ pub(super) const DOMAIN: &[(&str, Kind)] = &[
     ("initrd-load", Number),
     ("scrub", Text),
     ("delivery", Text),
+    ("on-fault", Text),
+    ("on-reset", Text),
+    ("on-off", Text),
+    ("restart-limit", Number),
 ];
 
 /// Nodes a domain may have, by the name before the `@`.
@@ -76,10 +80,7 @@ const LATER: &[&str] = &[
     "flow",
     "isolated",
     "no-map",
-    "on-fault",
-    "on-reset",
     "pmu",
-    "restart-limit",
     "shared-memory",
     "signature",
     "sme",

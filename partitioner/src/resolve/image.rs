@@ -67,6 +67,7 @@ impl<'a> Kernel<'_, 'a, '_> {
                 executable: segment.executable,
                 span: self.path.span,
                 offset: 0,
+                pristine: 0,
             };
             result = result.and_then(|()| payloads.push(part));
         });
@@ -211,6 +212,7 @@ impl<'a> Kernel<'_, 'a, '_> {
             executable: true,
             span: self.path.span,
             offset: 0,
+            pristine: 0,
         }
     }
 }

@@ -86,6 +86,8 @@ pub struct Payload<'a> {
     pub span: Span,
     /// Byte offset in the image, once placed.
     pub offset: u64,
+    /// Byte offset in the image of the copy that no domain reaches, where the domain may start again; 0 where it never does.
+    pub pristine: u64,
 }
 
 impl Payload<'_> {

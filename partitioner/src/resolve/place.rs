@@ -1,7 +1,8 @@
 //! Physical placement: the image at its planned address, payload blocks right behind the hypervisor, the rest where free.
 //!
 //! The image is an exact picture of RAM, so a block that carries a kernel or RAM disk is mapped where the image puts it and
-//! nothing is copied. Payloads of memory fixed elsewhere are carried at the end of the image, page by page, and copied.
+//! nothing is copied. Payloads of memory fixed elsewhere are carried at the end of the image, page by page, and copied. What
+//! lies in place of a domain that may start again is carried there once more, out of every domain's reach.
 
 use super::pinned::fixed;
 use super::util::{congruent, down, up};
@@ -21,7 +22,7 @@ pub(crate) struct Placed {
     pub(crate) area: u64,
     /// Bytes of the image that payloads need; 0 where there are none behind the hypervisor.
     pub(crate) image_len: u64,
-    /// Image bytes copied to fixed memory at boot: first and behind the last offset.
+    /// Image bytes copied to fixed memory at boot, or by a restart: first and behind the last offset.
     pub(crate) cargo: (u64, u64),
     /// Bytes of RAM no domain has.
     pub(crate) unused: u64,
@@ -144,11 +145,16 @@ impl<'a> Placer<'_, '_, 'a, '_> {
             Carried::No => 0,
         };
         for part in self.payloads.iter_mut().filter(|part| part.kind != payload::DTB) {
+            let restarts = self.layout.domains.get(part.domain as usize).is_some_and(|d| d.lifecycle.restarts());
             let end = part.ipa + if part.zeroed { part.mem } else { part.len };
             let mine = |run: &&Piece| run.domain == part.domain && part.ipa < run.ipa + run.size && run.ipa < end;
             for run in runs.iter().filter(mine) {
                 if part.len != 0 && part.ipa >= run.ipa {
                     part.offset = offset_of(run) + (part.ipa - run.ipa);
+                    // Nobody reaches what is copied at boot: it is as good at every restart.
+                    if restarts && matches!(run.carried, Carried::Copied(_)) {
+                        part.pristine = part.offset;
+                    }
                 }
                 // Zeroes of a payload that lie in the image must be part of it.
                 let last = end.min(run.ipa + run.size) - run.ipa;
@@ -163,10 +169,54 @@ impl<'a> Placer<'_, '_, 'a, '_> {
             placed.cargo.1 = offset + run.size;
             placed.image_len = placed.image_len.max(placed.cargo.1);
         }
+        if !self.pristine(&mut placed, &mut at, fixed_count, out) {
+            return Ok(None);
+        }
         // What the image covers is in use, whatever lies between its parts.
         let used = Range { base, end: at.max(base + area), ..Range::default() };
         self.ranges.push(used)?;
         Ok(Some(placed))
+    }
+
+    /// Puts a second copy of what lies in place of domains that may start again behind everything else. False after an error.
+    fn pristine(
+        &mut self,
+        placed: &mut Placed,
+        at: &mut u64,
+        fixed_count: usize,
+        out: &mut Diagnostics<'_, 'a>,
+    ) -> bool {
+        for (id, domain) in self.layout.domains.iter().enumerate().filter(|(_, d)| d.lifecycle.restarts()) {
+            for memory in domain.memory.iter().filter(|memory| fixed(memory).is_none()) {
+                let mut from = memory.ipa.base.0;
+                while let Some((start, end)) = self.run_of(id as u32, memory, from, PAGE) {
+                    from = end;
+                    let size = end - start;
+                    let Some(place) = self.behind_fixed(up(*at, PAGE), start, size, PAGE, fixed_count) else {
+                        out.push(self.no_room(*at - placed.base + size));
+                        return false;
+                    };
+                    *at = place + size;
+                    let offset = place - placed.base;
+                    let held = |part: &&mut Payload<'_>| {
+                        part.domain == id as u32
+                            && part.kind != payload::DTB
+                            && part.len != 0
+                            && part.ipa >= start
+                            && part.ipa < end
+                    };
+                    for part in self.payloads.iter_mut().filter(held) {
+                        part.pristine = offset + (part.ipa - start);
+                    }
+                    if placed.cargo.1 == 0 {
+                        placed.cargo.0 = offset;
+                    }
+                    placed.cargo.1 = offset + size;
+                    placed.image_len = placed.image_len.max(placed.cargo.1);
+                }
+            }
+        }
+        true
     }
 
     /// The first run of `unit`-sized blocks of `memory` at or above `from` that hold bytes of a file.

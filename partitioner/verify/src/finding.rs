@@ -10,6 +10,8 @@ pub enum Root {
     El2,
     /// A domain's stage 2.
     Domain(DomainId),
+    /// The hypervisor's while it reloads a domain.
+    Restart(DomainId),
 }
 
 impl fmt::Display for Root {
@@ -17,6 +19,7 @@ impl fmt::Display for Root {
         match self {
             Self::El2 => f.write_str("EL2"),
             Self::Domain(id) => write!(f, "domain {id}"),
+            Self::Restart(id) => write!(f, "the restart of domain {id}"),
         }
     }
 }
@@ -220,6 +223,26 @@ findings! {
     "I26" NotScrubbed { domain: DomainId, at: Pa } => "domain {domain} asks for scrubbed RAM, but {at} is left as found";
     /// Scrub records in no list or in two.
     "I26" ScrubLists { listed: u64, records: u64 } => "{listed} scrub ranges are listed, {records} exist";
+
+    /// A restart would leave bytes of the last run, write some twice, or not in order.
+    "I26" NotReloaded { domain: DomainId, at: Pa } => "a restart of domain {domain} does not write {at} when it should";
+    /// A restart would write memory that is not the domain's.
+    "I26" ReloadOutsideDomain { domain: DomainId, to: Pa } => "a restart of domain {domain} writes {to}, which is not its RAM";
+    /// Reload records in no list or in two.
+    "I26" ReloadLists { listed: u64, records: u64 } => "{listed} reloads are listed, {records} exist";
+    /// The pristine copy is not in the image, or not in memory the hypervisor keeps.
+    "I80" PristineNotKept { domain: DomainId, pa: PaRegion } => "the pristine copy of domain {domain} at {pa} is not the hypervisor's";
+    /// A payload is not there again after a restart.
+    "I78" PayloadNotReloaded { domain: DomainId, pa: PaRegion } => "a restart of domain {domain} does not bring its payload at {pa}";
+    /// A restart copies bytes that are no payload of the domain.
+    "I78" ReloadCopiesMore { domain: DomainId, offset: u64 }
+        => "a restart of domain {domain} copies image offset {offset:#x}, which is no payload of its";
+    /// A restart root maps what a reload does not need, or with more rights.
+    "I24" RestartMapsMore { domain: DomainId, va: u64, pa: PaRegion }
+        => "the restart root of domain {domain} maps {pa} at {va:#x}, which no reload needs so";
+    /// A restart root leaves out what a reload needs.
+    "I24" RestartMapsLess { domain: DomainId, mapped: u64, needed: u64 }
+        => "the restart root of domain {domain} maps {mapped:#x} bytes, its reloads need {needed:#x}";
 
     /// A generated tree is not in the blob.
     "I74" DtbNotInPlan { domain: DomainId, offset: u64 }

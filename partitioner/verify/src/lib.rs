@@ -19,6 +19,7 @@ mod irq;
 mod memory;
 mod payload;
 mod regime;
+mod restart;
 mod shape;
 mod stage2;
 mod walk;
@@ -77,6 +78,7 @@ pub fn verify(blob: &[u8], scratch: &mut [u32], sink: &mut dyn FnMut(Finding)) -
     header::prove(&work, &mut report);
     memory::prove(&work, &mut report);
     let leaves = stage2::prove(&work, marks, &mut report) + el2::prove(&work, marks, &mut report);
+    let leaves = leaves + restart::prove(&work, marks, &mut report);
     stage2::every_table_is_used(&work, marks, &mut report);
     cpus::prove(&work, &mut report);
     domains::prove(&work, &mut report);

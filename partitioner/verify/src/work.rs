@@ -199,17 +199,22 @@ pub(crate) fn records_are_well_formed(plan: &Plan<'_>, audit: &AuditView<'_>, re
         if p.offset.checked_add(p.len).is_none() {
             bad("payloads", i, "the bytes in the image wrap");
         }
+        if p.pristine.checked_add(p.len).is_none() {
+            bad("payloads", i, "the pristine bytes wrap");
+        }
         if !(payload::KERNEL..=payload::FILE).contains(&p.kind) || p.domain >= domains {
             bad("payloads", i, "the kind or the domain is unknown");
         }
     }
-    for (i, m) in plan.moves.iter().enumerate() {
-        let tail = m.to.0.checked_add(m.len).and_then(|end| end.checked_add(m.zero));
-        if tail.is_none() || m.offset.checked_add(m.len).is_none() {
-            bad("moves", i, "a range wraps");
-        }
-        if (m.offset | m.to.0 | m.len | m.zero) % 16 != 0 {
-            bad("moves", i, "a field is not a multiple of 16");
+    for (table, moves) in [("moves", plan.moves), ("reloads", plan.reloads)] {
+        for (i, m) in moves.iter().enumerate() {
+            let tail = m.to.0.checked_add(m.len).and_then(|end| end.checked_add(m.zero));
+            if tail.is_none() || m.offset.checked_add(m.len).is_none() {
+                bad(table, i, "a range wraps");
+            }
+            if (m.offset | m.to.0 | m.len | m.zero) % 16 != 0 {
+                bad(table, i, "a field is not a multiple of 16");
+            }
         }
     }
     for (i, s) in plan.scrubs.iter().enumerate() {

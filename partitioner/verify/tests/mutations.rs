@@ -8,8 +8,7 @@ use cofferdam_verify::{Finding, Refusal};
 use common::*;
 
 /// Builds the changed plan and asks for a finding that `expected` accepts.
-fn finds(what: &str, change: impl FnOnce(&mut Build), expected: impl Fn(&Finding) -> bool) {
-    let mut build = Build::two();
+fn finds(what: &str, mut build: Build, change: impl FnOnce(&mut Build), expected: impl Fn(&Finding) -> bool) {
     change(&mut build);
     let (result, findings) = build.blob().verify();
     assert_eq!(result, Err(Refusal::Findings(findings.len() as u32)), "{what}");
@@ -21,7 +20,10 @@ fn finds(what: &str, change: impl FnOnce(&mut Build), expected: impl Fn(&Finding
 
 macro_rules! changes {
     ($($test:ident: $change:expr => $expected:pat $(if $guard:expr)?,)*) => {
-        $(#[test] fn $test() { finds(stringify!($test), $change, |f| matches!(f, $expected $(if $guard)?)); })*
+        changes! { from Build::two(); $($test: $change => $expected $(if $guard)?,)* }
+    };
+    (from $build:expr; $($test:ident: $change:expr => $expected:pat $(if $guard:expr)?,)*) => {
+        $(#[test] fn $test() { finds(stringify!($test), $build, $change, |f| matches!(f, $expected $(if $guard)?)); })*
     };
 }
 
@@ -296,5 +298,63 @@ fn a_cycle_ends_the_walk() {
 
 #[test]
 fn facts_of_unknown_kind_are_refused() {
-    finds("kind", |b| b.facts[0].kind = 0, |f| matches!(f, Finding::BadRecord { table: "facts", .. }));
+    finds("kind", Build::two(), |b| b.facts[0].kind = 0, |f| matches!(f, Finding::BadRecord { table: "facts", .. }));
+}
+
+// Restart.
+changes! { from Build::restarting();
+    restart_without_limit: |b| b.domains[0].restart_limit = 0 => Finding::BadDomain { .. },
+    restart_policy_unknown: |b| b.domains[0].on_off = 3 => Finding::BadDomain { why: "has an unknown policy", .. },
+    restart_never: |b| b.domains[0].on_fault = Policy::HALT => Finding::BadDomain { .. },
+    restart_root_without_restart: |b| b.domains[1].restart_ttbr = BASE => Finding::BadDomain { .. },
+    restart_reserved: |b| b.domains[0].reserved1[1] = 1 => Finding::BadDomain { why: "has an unknown policy", .. },
+    wfi_trapped_for_nothing: |b| b.domains[0].flags |= DomainFlags::TRAP_WFI => Finding::BadDomain { .. },
+    reloads_of_one_that_never_restarts: |b| {
+        b.domains[1].first_reload = 1;
+        b.domains[1].reload_count = 1;
+    } => Finding::BadDomain { why: "has reloads and never restarts", .. },
+    reload_unlisted: |b| b.reloads.push(b.reloads[0]) => Finding::ReloadLists { .. },
+    reload_too_short: |b| b.reloads[0].zero -= 0x1000 => Finding::NotReloaded { at: Pa(0x405F_F000), .. },
+    reload_too_long: |b| b.reloads[0].zero += 0x1000 => Finding::NotReloaded { .. },
+    reload_of_foreign_ram: |b| b.reloads[0].to = Pa(0x4060_0000) => Finding::NotReloaded { .. },
+    reload_missing: |b| {
+        b.reloads.truncate(1);
+        b.domains[0].reload_count = 1;
+    } => Finding::NotReloaded { at: Pa(0x5000_0000), .. },
+    reload_after_the_end: |b| {
+        b.reloads.push(Move { offset: 0, to: Pa(0x5100_0000), len: 0, zero: 0x1000 });
+        b.domains[0].reload_count = 3;
+    } => Finding::ReloadOutsideDomain { to: Pa(0x5100_0000), .. },
+    reload_unaligned: |b| b.reloads[0].zero += 8 => Finding::BadRecord { table: "reloads", .. },
+    reload_wraps: |b| b.reloads[0].zero = u64::MAX - 15 => Finding::BadRecord { table: "reloads", .. },
+    pristine_in_foreign_ram: |b| b.reloads[0].offset = 0x40_0000 => Finding::PayloadExposed { .. },
+    pristine_in_its_own_ram: |b| b.reloads[0].offset = 0x20_0000 => Finding::PayloadExposed { .. },
+    pristine_behind_the_image: |b| b.header.image_len = 0x1F_2000 => Finding::PristineNotKept { .. },
+    pristine_not_kept: |b| b.facts[5].region = pa(BASE, 0x1F_1000) => Finding::PristineNotKept { .. },
+    payload_reloaded_from_elsewhere: |b| b.payloads[0].pristine += 0x1000 => Finding::PayloadNotReloaded { .. },
+    payload_reloaded_in_part: |b| {
+        b.reloads[0].len -= 0x1000;
+        b.reloads[0].zero += 0x1000;
+    } => Finding::PayloadNotReloaded { .. },
+    reload_copies_more: |b| {
+        b.reloads[0].len += 0x1000;
+        b.reloads[0].zero -= 0x1000;
+    } => Finding::ReloadCopiesMore { .. },
+    restart_maps_foreign_ram: |b| b.restart[0][1].size += 0x20_0000 => Finding::RestartMapsMore { .. },
+    restart_maps_the_hypervisor: |b| b.restart[0][3].size += 0x1000 => Finding::RestartMapsMore { .. },
+    restart_maps_elsewhere: |b| b.restart[0][2].pa = 0x4060_0000 => Finding::RestartMapsMore { .. },
+    restart_maps_at_another_address: |b| b.restart[0][2].at = 0x5020_0000 => Finding::RestartMapsMore { .. },
+    restart_maps_pristine_writable: |b| b.restart[0][3].attributes = EL2_DATA => Finding::RestartMapsMore { .. },
+    restart_maps_ram_executable: |b| b.restart[0][1].attributes = EL2_CODE & !(1 << 7) => Finding::RestartMapsMore { .. },
+    restart_maps_stub_writable: |b| b.restart[0][0].attributes = EL2_DATA => Finding::RestartMapsMore { .. },
+    restart_maps_less_ram: |b| { b.restart[0].remove(2); } => Finding::RestartMapsLess { .. },
+    restart_maps_less_pristine: |b| b.restart[0][3].size -= 0x1000 => Finding::RestartMapsLess { .. },
+    restart_root_elsewhere: |b| b.domains[0].restart_ttbr = 1 << 47 => Finding::BadRoot { .. },
+    restart_root_with_asid: |b| b.domains[0].restart_ttbr = 1 => Finding::BadRoot { .. },
+}
+
+#[test]
+fn the_restarting_plan_is_sound() {
+    let (result, findings) = Build::restarting().blob().verify();
+    assert!(result.is_ok(), "{findings:#?}");
 }

@@ -11,7 +11,7 @@ use crate::trouble::Trouble;
 use cofferdam_partitioner::compile::Compiled;
 use cofferdam_plan::audit::{fact, grant, line, payload};
 use cofferdam_plan::va::{CPU_AREA, DOMAIN_AREA};
-use cofferdam_plan::{DomainFlags, HeaderFlags, NO_INTID, Plan};
+use cofferdam_plan::{DomainFlags, HeaderFlags, NO_INTID, Plan, Policy, RESTART_PERIOD_S};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use zerocopy::IntoBytes;
@@ -128,6 +128,7 @@ impl Report {
                 ("entry", format!("{:#x}, device tree at {:#x}", domain.entry.0, domain.dtb.0)),
                 ("console", console),
                 ("interrupt delivery", delivery.into()),
+                ("lifecycle", lifecycle(&plan, domain)),
                 ("scrub", if flag(DomainFlags::SCRUB_AT_BOOT) { "before the first entry" } else { "on restart only" }.into()),
             ];
             let is_mine = |owner: u32| owner as usize == index;
@@ -191,6 +192,31 @@ impl Report {
             ("open", Json::Array(self.open.iter().map(|text| string(*text)).collect())),
         ])
     }
+}
+
+/// What becomes of the domain when it ends, and what that costs.
+fn lifecycle(plan: &Plan<'_>, domain: &cofferdam_plan::Domain) -> String {
+    let word = |policy| match policy {
+        Policy::RESTART => "restart",
+        Policy::REBOOT_BOARD => "board reset",
+        _ => "halt",
+    };
+    let (fault, reset, off) = (word(domain.on_fault), word(domain.on_reset), word(domain.on_off));
+    let mut text = format!("fault: {fault}; reset: {reset}; off: {off}");
+    if domain.restarts() {
+        let own = u64::from(plan.header.blob_offset) + u64::from(plan.header.blob_len);
+        // The device tree is in the plan anyway.
+        let reloads = plan.reloads_of(domain).unwrap_or(&[]);
+        let copy: u64 = reloads.iter().filter(|part| part.offset >= own).map(|part| part.len).sum();
+        text += &format!(
+            "; at most {} restarts in {RESTART_PERIOD_S} s, pristine copy {copy} bytes, in no domain's reach",
+            domain.restart_limit
+        );
+    }
+    if domain.flags & DomainFlags::TRAP_WFI != 0 {
+        text += "; WFI comes to the hypervisor, so that its CPUs can be fetched";
+    }
+    text
 }
 
 fn facts(says: &[(&'static str, String)]) -> Json {

@@ -202,6 +202,65 @@ scrub_off:
     msr     sctlr_el2, x9
     isb
     ret
+
+// Copies x2 bytes from x1 to x0 and zeroes x3 bytes behind them, all multiples of 16, under the EL2 root x4, which maps them
+// and this page at their physical addresses; cleans them to the point of coherency and comes back under EL2's own root.
+// Reached at its physical address. No stack: it is not mapped meanwhile.
+    .global reload
+reload:
+    mov     x13, x30
+    mrs     x9, sctlr_el2
+    mrs     x11, ttbr0_el2
+    bl      under_root
+    mov     x7, x0
+    add     x5, x0, x2
+    add     x6, x5, x3
+1:  cmp     x0, x5
+    b.hs    2f
+    ldp     x14, x15, [x1], #16
+    stp     x14, x15, [x0], #16
+    b       1b
+2:  sub     x14, x6, x0
+    cmp     x14, #64
+    b.lo    3f
+    stp     xzr, xzr, [x0]
+    stp     xzr, xzr, [x0, #16]
+    stp     xzr, xzr, [x0, #32]
+    stp     xzr, xzr, [x0, #48]
+    add     x0, x0, #64
+    b       2b
+3:  cmp     x0, x6
+    b.hs    4f
+    stp     xzr, xzr, [x0], #16
+    b       3b
+4:  mrs     x8, ctr_el0
+    ubfx    x8, x8, #16, #4
+    mov     x10, #4
+    lsl     x10, x10, x8
+    sub     x8, x10, #1
+    bic     x7, x7, x8
+5:  dc      civac, x7
+    add     x7, x7, x10
+    cmp     x7, x6
+    b.lo    5b
+    dsb     sy
+    mov     x4, x11
+    bl      under_root
+    ret     x13
+
+// The MMU is off in between, so that no address ever has two translations (DDI 0487, D8.17).
+under_root:
+    bic     x12, x9, #1
+    msr     sctlr_el2, x12
+    isb
+    msr     ttbr0_el2, x4
+    isb
+    tlbi    alle2
+    dsb     nsh
+    isb
+    msr     sctlr_el2, x9
+    isb
+    ret
 _identity_end:
 
 // ---- Everything below runs with the MMU off only, or never.

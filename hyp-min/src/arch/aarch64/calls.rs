@@ -2,6 +2,7 @@
 
 use super::percpu::PerCpu;
 use super::{firmware, park};
+use crate::dev::gicv3;
 use crate::state::vcpu;
 use core::sync::atomic::Ordering;
 use hyp_min::vdev::psci::{self, Call, affinity};
@@ -25,8 +26,7 @@ fn act(cpu: &'static PerCpu, call: Call) {
         Call::CpuOff => cpu_off(cpu),
         Call::Suspend => {
             // Any physical interrupt ends it, the guest's own and EL2's, masked or not.
-            cortex_a::asm::barrier::dsb(cortex_a::asm::barrier::SY);
-            cortex_a::asm::wfi();
+            gicv3::sleep();
             psci::SUCCESS
         }
         Call::Mitigate(function) => {
@@ -39,11 +39,8 @@ fn act(cpu: &'static PerCpu, call: Call) {
             Some(_) => affinity::ON_PENDING,
             None => psci::INVALID_PARAMETERS,
         },
-        Call::SystemOff => park::off(cpu),
-        Call::SystemReset => {
-            defmt::info!("domain {=u16} asked for a reset and is off", cpu.id.0);
-            park::off(cpu)
-        }
+        Call::SystemOff => park::off(cpu, false),
+        Call::SystemReset => park::off(cpu, true),
     };
     cpu.set_register(0, code as u64);
 }
@@ -73,7 +70,7 @@ fn cpu_off(cpu: &'static PerCpu) -> i64 {
     own.state.store(vcpu::OFF, Ordering::SeqCst);
     let count = cpu.domain().vcpu_count as usize;
     if cpu.state.vcpus.iter().take(count).all(|vcpu| vcpu.state.load(Ordering::SeqCst) == vcpu::OFF) {
-        park::off(cpu);
+        park::off(cpu, false);
     }
-    park::wait_for_start(cpu)
+    park::stand_by(cpu)
 }

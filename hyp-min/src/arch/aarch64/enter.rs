@@ -28,12 +28,24 @@ pub(crate) fn first(cpu: &'static PerCpu) -> ! {
         defmt::error!("refused: CPU {=u16} gets no Group 0 interrupt", cpu.index.0);
         park::fault(cpu, park::Reason::Redistributor);
     }
-    let Some(own) = cpu.state.vcpus.get(cpu.vcpu) else { park::idle(cpu) };
     if cpu.vcpu != 0 {
-        park::wait_for_start(cpu);
+        park::stand_by(cpu);
     }
     scrub(cpu);
-    own.state.store(vcpu::ON, Ordering::Release);
+    start(cpu)
+}
+
+/// The domain starts again, on the CPU of its vCPU 0.
+pub(crate) fn anew(cpu: &'static PerCpu) -> ! {
+    registers::write_all(cpu);
+    start(cpu)
+}
+
+/// vCPU 0 starts where the plan says.
+fn start(cpu: &'static PerCpu) -> ! {
+    if let Some(own) = cpu.state.vcpus.first() {
+        own.state.store(vcpu::ON, Ordering::Release);
+    }
     registers::start_time(cpu);
     let domain = cpu.domain();
     guest(domain.entry.0, domain.dtb.0)

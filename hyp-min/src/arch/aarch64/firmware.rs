@@ -8,6 +8,7 @@ use hyp_min::vdev::psci::{Mitigations, SUCCESS};
 const CPU_OFF: u64 = 0x8400_0002;
 const CPU_ON: u64 = 0xC400_0003;
 const SYSTEM_OFF: u64 = 0x8400_0008;
+const SYSTEM_RESET: u64 = 0x8400_0009;
 const PSCI_FEATURES: u64 = 0x8400_000A;
 const SMCCC_VERSION: u64 = 0x8000_0000;
 const SMCCC_ARCH_FEATURES: u64 = 0x8000_0001;
@@ -56,6 +57,12 @@ pub(crate) fn cpu_off() -> ! {
 /// Turns the machine off; where the firmware refuses, this CPU sleeps.
 pub(crate) fn power_off() -> ! {
     call(SYSTEM_OFF, 0, 0, 0);
+    sleep()
+}
+
+/// Resets the board; where the firmware refuses, this CPU sleeps.
+pub(crate) fn reset() -> ! {
+    call(SYSTEM_RESET, 0, 0, 0);
     sleep()
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod firmware;
 pub(crate) mod park;
 pub(crate) mod percpu;
 pub(crate) mod registers;
+pub(crate) mod restart;
 pub(crate) mod traps;
 
 use cofferdam_plan::limits::MAX_RECORDS;
@@ -49,6 +50,8 @@ unsafe extern "C" {
     static vectors: u8;
     /// See boot.S.
     static scrub_off: u8;
+    /// See boot.S.
+    static reload: u8;
 }
 // Never entered from Rust with anything but what vectors.S says at each label.
 unsafe extern "C" {
@@ -58,6 +61,7 @@ unsafe extern "C" {
     pub(crate) fn clear_memory(start: *mut u8, bytes: u64);
     pub(crate) fn probe_word(address: u64) -> u64;
     fn call_scrub(ranges: u64, count: u64, routine: u64);
+    fn call_reload(to: u64, from: u64, len: u64, zero: u64, root: u64, routine: u64);
 }
 
 /// Distance of a symbol of the image from its start.

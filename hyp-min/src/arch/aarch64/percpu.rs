@@ -5,6 +5,7 @@
 #![allow(unsafe_code)] // places itself in the CPU's area
 
 use super::{firmware, registers::mrs};
+use crate::deadline::Deadlines;
 use crate::dev::gicv3::{Distributor, Redistributor};
 use crate::log::Buffer;
 use crate::state::{DomainState, state_of};
@@ -39,6 +40,8 @@ pub(crate) struct PerCpu {
     pub(crate) redistributor: Redistributor,
     /// Log frame being built, and this domain's allowance of records.
     pub(crate) log: Buffer,
+    /// What this CPU has to do later.
+    pub(crate) deadlines: Deadlines,
     /// The access that is being emulated has had no effect and is to be made again.
     pub(crate) again: Cell<bool>,
     /// Exceptions taken from EL2 itself.
@@ -67,6 +70,7 @@ impl PerCpu {
             mitigations: firmware::mitigations(),
             redistributor: Redistributor::new(cpu.gicr_va),
             log: Buffer::new(),
+            deadlines: Deadlines::new(),
             again: Cell::new(false),
             failures: Cell::new(0),
         };

@@ -6,7 +6,7 @@
 
 use super::features::Features;
 use super::percpu::PerCpu;
-use cofferdam_plan::{Domain, IntId};
+use cofferdam_plan::{Domain, DomainFlags, IntId};
 use core::sync::atomic::Ordering;
 use cortex_a::registers::{CNTHCTL_EL2, HCR_EL2, ICC_SRE_EL2, MDCR_EL2};
 use tock_registers::interfaces::Writeable;
@@ -49,7 +49,7 @@ const PHYSICAL_TIMER: IntId = IntId(30);
 /// Writes them all, for the vCPU of `cpu`, which is this one.
 pub(crate) fn write_all(cpu: &PerCpu) {
     let (f, domain) = (Features::read(), cpu.domain());
-    traps(&f);
+    traps(domain, &f);
     identity(domain, cpu.vcpu);
     timers(domain, &f);
     msr!("cntvoff_el2", cpu.state.time_offset.load(Ordering::Relaxed));
@@ -68,7 +68,7 @@ pub(crate) fn barrier() {
 }
 
 /// HCR, CPTR, HSTR, MDCR: what comes to EL2.
-fn traps(f: &Features) {
+fn traps(domain: &Domain, f: &Features) {
     // Physical IRQs go to EL1 (IMO 0), FIQ and SError come here. FB and BSU stay 0: vCPUs do not migrate. TSW stays 0: set/way
     // operations are the guest's, and SWIO makes cleaning ones of those that would only invalidate (docs/decisions/0020).
     let mut hcr = HCR_EL2::VM::SET
@@ -82,6 +82,9 @@ fn traps(f: &Features) {
         + HCR_EL2::TIDCP::SET
         + HCR_EL2::TACR::SET
         + HCR_EL2::RW::SET;
+    if domain.flags & DomainFlags::TRAP_WFI != 0 {
+        hcr += HCR_EL2::TWI::SET;
+    }
     if f.limited_ordering {
         hcr += HCR_EL2::TLOR::SET;
     }

@@ -6,10 +6,10 @@
 use super::percpu::PerCpu;
 use super::registers::{mrs, msr};
 use super::{calls, enter, firmware, park};
+use crate::deadline::Duty;
 use crate::dev::gicv3;
 use crate::{console, state};
 use cofferdam_plan::{DomainFlags, va};
-use core::sync::atomic::Ordering;
 use hyp_min::vdev::syndrome::{self, Injection, ec};
 use hyp_min::vdev::sysreg::{Policy, policy};
 use hyp_min::vdev::{Access, Outcome, dist, idreg, redist};
@@ -53,8 +53,13 @@ fn rare(cpu: &'static PerCpu, esr: u64, class: u8) {
             advance(esr);
             calls::call(cpu, esr);
         }
-        // Not trapped; a NOP is what WFI and WFE may be.
-        ec::WFX => advance(esr),
+        ec::WFX => {
+            advance(esr);
+            // Trapped where the plan says so: WFI alone, TI = 0. The others may be a NOP.
+            if esr & 3 == 0 {
+                gicv3::sleep();
+            }
+        }
         // AArch32 EL0: MCR, MRC, MCRR, MRRC, LDC, STC, VMRS (0x03 to 0x08, 0x0C), DCC. AArch64: pointer authentication,
         // LD64B, MSRR, SVE, ERET, TSTART, SME, GCS, and "unknown". None is granted; each is undefined.
         0x00 | 0x03..=0x0A | 0x0C | 0x14 | 0x19 | 0x1A | 0x1B | 0x1D | 0x2D => undefined(esr),
@@ -147,8 +152,8 @@ fn advance(esr: u64) {
 /// where a revoked stage 2 shows.
 #[inline(never)]
 fn refuse(cpu: &'static PerCpu, esr: u64) {
-    if cpu.state.status.load(Ordering::Acquire) != state::RUNNING {
-        park::idle(cpu);
+    if !cpu.state.is_running() {
+        park::stand_by(cpu);
     }
     let (pc, far, spsr) = (mrs!("elr_el2"), mrs!("far_el2"), mrs!("spsr_el2"));
     if syndrome::from_el1(spsr) && pc.wrapping_sub(mrs!("vbar_el1")) < 0x800 {
@@ -191,8 +196,8 @@ fn inject(exception: Injection) {
 #[unsafe(no_mangle)]
 extern "C" fn trap_fiq(cpu: &'static PerCpu) {
     serve(cpu);
-    if cpu.state.status.load(Ordering::Acquire) != state::RUNNING {
-        park::idle(cpu);
+    if !cpu.state.is_running() {
+        park::stand_by(cpu);
     }
 }
 
@@ -203,9 +208,12 @@ pub(crate) fn serve(cpu: &'static PerCpu) {
     if Some(intid) == enter::kick(plan) {
         // The state that the kick announces is looked at by the caller.
     } else if intid == gicv3::HYP_TIMER {
-        console::timer(plan);
+        let now = console::now();
+        // Who waits looks at it anyway, once awake.
+        cpu.deadlines.take(Duty::Restart, now);
+        console::timer(cpu, now);
     } else if intid == plan.header.console_intid {
-        console::receive(plan);
+        console::receive(cpu);
     } else {
         if intid.is_spi() {
             cpu.distributor.disable(intid);

@@ -236,3 +236,12 @@ call_scrub:
     blr     x2
     ldp     x29, x30, [sp], #16
     ret
+
+// call_reload(x0 to, x1 from, x2 bytes copied, x3 bytes zeroed, x4 restart root, x5 physical address of reload)
+    .global call_reload
+call_reload:
+    stp     x29, x30, [sp, #-16]!
+    dsb     sy
+    blr     x5
+    ldp     x29, x30, [sp], #16
+    ret

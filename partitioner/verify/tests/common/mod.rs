@@ -34,6 +34,11 @@ pub const EL2_CONST: u64 = EL2_CODE | 1 << 54;
 pub const EL2_DATA: u64 = EL2_CONST & !(1 << 7);
 pub const EL2_DEVICE: u64 = 1 << 6 | 1 << 10 | 1 << 54;
 
+/// Image offset of the pristine copy of `alpha`'s kernel.
+pub const PRISTINE: u64 = 0x1F_0000;
+/// Stands for the image offset of a domain's tree, which is known late.
+pub const TREE: u64 = u64::MAX;
+
 /// One mapping of a set of tables.
 #[derive(Clone, Copy)]
 pub struct Map {
@@ -55,6 +60,9 @@ pub struct Build {
     pub moves: Vec<Move>,
     pub probes: Vec<Probe>,
     pub scrubs: Vec<Scrub>,
+    pub reloads: Vec<Move>,
+    /// Per domain: what its restart root maps beside the page of its tree; empty where it has none.
+    pub restart: Vec<Vec<Map>>,
     pub facts: Vec<Fact>,
     pub grants: Vec<Grant>,
     pub lines: Vec<Line>,
@@ -276,6 +284,7 @@ impl Build {
             pa: pa(p, size),
             offset: p - BASE,
             len,
+            pristine: 0,
             domain,
             kind: payload::KERNEL,
             name: file,
@@ -296,6 +305,8 @@ impl Build {
                 Scrub { base: Pa(0x5010_0000), size: 0x10_0000 },
                 Scrub { base: Pa(0x4061_0000), size: 0x1F_0000 },
             ],
+            reloads: Vec::new(),
+            restart: vec![Vec::new(); 2],
             facts,
             grants,
             lines,
@@ -308,6 +319,26 @@ impl Build {
             stage2,
             trees,
         }
+    }
+
+    /// The same, where `alpha` may start again: its kernel lies in the hypervisor's block once more.
+    pub fn restarting() -> Self {
+        let mut b = Self::two();
+        b.payloads[0].pristine = PRISTINE;
+        b.reloads = vec![
+            Move { offset: PRISTINE, to: Pa(0x4040_0000), len: 0x3000, zero: 0x1F_D000 },
+            Move { offset: TREE, to: Pa(0x5000_0000), len: 0, zero: 0x20_0000 },
+        ];
+        let map = |at, size, attributes| Map { at, pa: at, size, attributes };
+        b.restart[0] = vec![
+            map(BASE, 0x1000, EL2_CODE),
+            map(0x4040_0000, 0x20_0000, EL2_DATA),
+            map(0x5000_0000, 0x20_0000, EL2_DATA),
+            map(BASE + PRISTINE, 0x3000, EL2_CONST),
+        ];
+        let d = &mut b.domains[0];
+        (d.reload_count, d.restart_limit, d.on_fault) = (2, 5, Policy::RESTART);
+        b
     }
 
     /// The bytes, with addresses that depend on them filled in.
@@ -324,6 +355,7 @@ impl Build {
         out.resize(moves_end, 0);
         b.header.probes = append(&mut out, &b.probes);
         b.header.scrubs = append(&mut out, &b.scrubs);
+        b.header.reloads = append(&mut out, &b.reloads);
         b.header.domains = append(&mut out, &b.domains);
         out.resize(out.len().next_multiple_of(16), 0);
         b.header.records_len = out.len() as u32;
@@ -369,6 +401,15 @@ impl Build {
         let records_pages = u64::from(b.header.records_len).next_multiple_of(4096);
         b.el2.push(Map { at: HYP + BLOB_OFFSET, pa: BLOB_PA, size: records_pages, attributes: EL2_CONST });
         b.el2.iter().for_each(|m| tables.map(root, start(b.header.tcr_el2 & 0x3F), *m));
+        for (d, maps) in b.domains.iter_mut().zip(&b.restart).filter(|(_, maps)| !maps.is_empty()) {
+            let root = tables.page();
+            d.restart_ttbr |= tables.pa_of(root);
+            maps.iter().for_each(|m| tables.map(root, start(b.header.tcr_el2 & 0x3F), *m));
+            // The first tree follows the tables; its page is in a table that is there already.
+            let at = tables.pa_of(tables.pages.len());
+            let tree = Map { at, pa: at, size: 0x1000, attributes: EL2_CONST };
+            tables.map(root, start(b.header.tcr_el2 & 0x3F), tree);
+        }
         b.header.tables = Table { offset: tables_at as u32, count: tables.pages.len() as u32 };
         tables.pages.iter().for_each(|page| out.extend(page.as_bytes()));
 
@@ -378,11 +419,15 @@ impl Build {
             let to = if i == 0 { 0x5000_0000 } else { 0x5100_0000 };
             let offset = BLOB_OFFSET + out.len() as u64;
             b.moves.push(Move { offset, to: Pa(to), len, zero: 0 });
+            for reload in b.reloads.iter_mut().filter(|reload| reload.offset == TREE && reload.to.0 == to) {
+                (reload.offset, reload.len, reload.zero) = (offset, len, reload.zero - len);
+            }
             b.payloads.push(Payload {
                 ipa: ipa(0x4020_0000, len),
                 pa: pa(to, len),
                 offset,
                 len,
+                pristine: if b.domains[i].restart_ttbr != 0 { offset } else { 0 },
                 domain: i as u32,
                 kind: payload::DTB,
                 name: Name::default(),
@@ -398,6 +443,7 @@ impl Build {
         put(0, b.header.as_bytes());
         put(b.header.domains.offset as usize, b.domains.as_bytes());
         put(b.header.moves.offset as usize, b.moves.as_bytes());
+        put(b.header.reloads.offset as usize, b.reloads.as_bytes());
         put(audit_at, audit.as_bytes());
         put(payloads_at, b.payloads.as_bytes());
 

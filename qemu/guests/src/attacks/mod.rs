@@ -3,6 +3,7 @@
 mod calls;
 mod exceptions;
 mod gic;
+mod lifecycle;
 mod memory;
 mod mmio;
 mod storms;
@@ -64,6 +65,7 @@ pub const ATTACKS: &[(&str, Attack)] = &[
     ("deaf", storms::deaf),
     ("stuck-uart", storms::stuck_uart),
     ("files", memory::files),
+    ("pristine", lifecycle::pristine),
 ];
 
 /// The boot argument `key=0x…`.

@@ -2,101 +2,14 @@
 //! the RAM its image does not fill. A dirty boot loader (`preload`) has been at work before.
 #![no_std]
 #![no_main]
-#![allow(unsafe_code)] // registers before the runtime touches them, memory nothing owns
+#![allow(unsafe_code)] // memory nothing owns
 
-use attackers::probe;
 use attackers::report::Report;
-use core::arch::global_asm;
-use core::sync::atomic::{AtomicU64, Ordering};
+use attackers::{first, probe};
 use unikernel::mmio::Registers;
 use unikernel::{platform, println};
 
 unikernel::entry!(main);
-
-// In order: general registers but x0, all or-ed; the system registers of NAMES; FP and SIMD registers, or-ed. x0 is kept for
-// the runtime in x29.
-global_asm!(
-    ".section .text.clean, \"ax\"",
-    ".arch_extension fp",
-    ".arch_extension simd",
-    ".global clean_start",
-    "clean_start:",
-    ".irp n, 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29",
-    "orr x30, x30, x\\n",
-    ".endr",
-    "mov x29, x0",
-    "mov x1, sp",
-    "orr x30, x30, x1",
-    "mrs x1, cntvct_el0",
-    "mrs x3, cntpct_el0",
-    "adrp x2, CLEAN_STARTED",
-    "add x2, x2, :lo12:CLEAN_STARTED",
-    "stp x1, x3, [x2]",
-    "adrp x2, CLEAN_KEPT",
-    "add x2, x2, :lo12:CLEAN_KEPT",
-    "str x30, [x2], #8",
-    ".irp r, sp_el0, sctlr_el1, cpacr_el1, ttbr0_el1, ttbr1_el1, tcr_el1, mair_el1, vbar_el1, esr_el1, far_el1, elr_el1, spsr_el1, tpidr_el0, tpidrro_el0, tpidr_el1, contextidr_el1, cntkctl_el1, cntv_ctl_el0, cntp_ctl_el0, icc_igrpen1_el1, icc_ap1r0_el1, daif, mpidr_el1",
-    "mrs x1, \\r",
-    "str x1, [x2], #8",
-    ".endr",
-    "mov x1, #3 << 20",
-    "msr cpacr_el1, x1",
-    "isb",
-    ".irp n, 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
-    "orr v0.16b, v0.16b, v\\n\\().16b",
-    ".endr",
-    "mov x1, v0.d[0]",
-    "mov x3, v0.d[1]",
-    "orr x1, x1, x3",
-    "mrs x3, fpcr",
-    "orr x1, x1, x3",
-    "mrs x3, fpsr",
-    "orr x1, x1, x3",
-    "str x1, [x2]",
-    "msr cpacr_el1, xzr",
-    "isb",
-    "mov x0, x29",
-    "b _start",
-);
-
-/// What the first instructions keep, and what it must be.
-const KEPT: [(&str, u64); 25] = [
-    ("x1 to x30, SP", 0),
-    ("SP_EL0", 0),
-    ("SCTLR_EL1", 0x30D0_0800),
-    ("CPACR_EL1", 0),
-    ("TTBR0_EL1", 0),
-    ("TTBR1_EL1", 0),
-    ("TCR_EL1", 0),
-    ("MAIR_EL1", 0),
-    ("VBAR_EL1", 0),
-    ("ESR_EL1", 0),
-    ("FAR_EL1", 0),
-    ("ELR_EL1", 0),
-    ("SPSR_EL1", 0),
-    ("TPIDR_EL0", 0),
-    ("TPIDRRO_EL0", 0),
-    ("TPIDR_EL1", 0),
-    ("CONTEXTIDR_EL1", 0),
-    ("CNTKCTL_EL1", 0),
-    ("CNTV_CTL_EL0", 0),
-    ("CNTP_CTL_EL0", 0),
-    ("ICC_IGRPEN1_EL1", 0),
-    ("ICC_AP1R0_EL1", 0),
-    ("DAIF", 0x3C0),
-    ("MPIDR_EL1", 0x8000_0000),
-    ("FP and SIMD registers", 0),
-];
-
-/// Initialised data, so that clearing .bss leaves it alone.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = ".data.clean_kept")]
-static CLEAN_KEPT: [AtomicU64; KEPT.len()] = [const { AtomicU64::new(u64::MAX) }; KEPT.len()];
-
-/// CNTVCT_EL0 and CNTPCT_EL0 near the first instruction.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = ".data.clean_kept")]
-static CLEAN_STARTED: [AtomicU64; 2] = [const { AtomicU64::new(u64::MAX) }; 2];
 
 /// Where this guest's image, tables, stacks and device tree are not: the middle of its 16 MiB.
 const UNUSED: (u64, u64) = (0x4040_0000, 0x40C0_0000);
@@ -104,11 +17,7 @@ const UNUSED: (u64, u64) = (0x4040_0000, 0x40C0_0000);
 fn main() {
     probe::install();
     let mut report = Report::default();
-    for ((name, want), got) in KEPT.iter().zip(&CLEAN_KEPT) {
-        report.equal(name, got.load(Ordering::Relaxed), *want);
-    }
-    let [virtual_time, physical_time] = CLEAN_STARTED.each_ref().map(|time| time.load(Ordering::Relaxed));
-    report.check("virtual time starts at 0", virtual_time < physical_time / 2, virtual_time);
+    first::check(&mut report);
     let Some(gic) = platform::platform().gic else { return println!("FAIL no interrupt controller") };
     let sgis = Registers::new(gic.redistributors);
     // The runtime uses the virtual timer by now; the physical one's interrupt, 30, is as the hypervisor gave it.

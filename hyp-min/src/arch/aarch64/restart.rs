@@ -1,0 +1,94 @@
+//! A domain starts again: its CPUs gather in EL2, then its first one makes everything as it was and enters.
+//!
+//! Revocation brings every CPU here, so nothing of the domain runs while its memory is written. Each resets what is its own
+//! on arrival; one that does not come within the time all have costs the domain, not the others.
+#![allow(unsafe_code)] // leaves EL2's own tables for a moment
+
+use super::percpu::PerCpu;
+use super::{enter, park};
+use crate::console;
+use crate::deadline::Duty;
+use crate::dev::gicv3;
+use crate::state::{self, DomainState, Status, vcpu};
+use cofferdam_plan::RESTART_PERIOD_S;
+use core::sync::atomic::Ordering;
+
+/// Seconds that a domain's CPUs have to come: they need microseconds, unless something is broken.
+const PATIENCE_S: u64 = 5;
+
+/// From now on counts the time that the CPUs of a domain have to come. Before its status changes, so that none looks at an
+/// older one.
+pub(super) fn be_patient(state: &DomainState) {
+    state.patience.store(console::now().saturating_add(console::frequency() * PATIENCE_S), Ordering::Relaxed);
+}
+
+/// Counts a restart that has begun, and ends the domain where it is one too many.
+pub(super) fn count(cpu: &'static PerCpu) {
+    let period = console::frequency() * RESTART_PERIOD_S;
+    if !cpu.state.count_restart(console::now(), period, cpu.domain().restart_limit) {
+        give_up(cpu, state::RESTARTING, "its restart-limit is reached");
+    }
+}
+
+/// The domain has been about to start again and does not.
+fn give_up(cpu: &'static PerCpu, from: u32, why: &'static str) {
+    if cpu.state.change(from, state::PARKED) {
+        cpu.log.last_words();
+        defmt::error!("parked domain {=u16}: {=str}", cpu.id.0, why);
+        park::ended(cpu, true);
+    }
+}
+
+/// A CPU of a domain that starts again, by `status`. Returns while there is something to wait for.
+pub(super) fn step(cpu: &'static PerCpu, status: Status) {
+    let Some(own) = cpu.state.vcpus.get(cpu.vcpu) else { return };
+    if own.arrived.load(Ordering::Relaxed) != status.0 {
+        if !cpu.redistributor.set_up(enter::kick(cpu.plan())) {
+            return give_up(cpu, state::RESTARTING, "the redistributor of one of its CPUs does not follow");
+        }
+        gicv3::cpu_interface(enter::kick(cpu.plan()).is_some());
+        cpu.again.set(false);
+        own.state.store(vcpu::OFF, Ordering::Relaxed);
+        own.arrived.store(status.0, Ordering::Release);
+        park::wake(cpu, 0);
+    }
+    let count = cpu.domain().vcpu_count as usize;
+    let all = cpu.state.vcpus.iter().take(count).all(|vcpu| vcpu.arrived.load(Ordering::Acquire) == status.0);
+    let patience = cpu.state.patience.load(Ordering::Relaxed);
+    if !all && console::now() >= patience {
+        give_up(cpu, state::RESTARTING, "one of its CPUs does not come");
+    } else if !all {
+        cpu.deadlines.set(Duty::Restart, patience);
+    } else if cpu.vcpu == 0 && cpu.state.change(state::RESTARTING, state::RELOADING) {
+        begin(cpu);
+    }
+}
+
+/// All CPUs are here: makes everything as it was at the first start, and enters.
+fn begin(cpu: &'static PerCpu) {
+    cpu.deadlines.clear(Duty::Restart);
+    if !console::start_anew(cpu.plan(), cpu.domain(), cpu.state) {
+        return give_up(cpu, state::RELOADING, "its console is held by a CPU that does not let go");
+    }
+    cpu.state.dist.reset();
+    cpu.distributor.reset_domain(cpu.plan(), cpu.domain());
+    reload(cpu);
+    park::restore(cpu.domain());
+    cpu.state.begin_next_run();
+    enter::anew(cpu)
+}
+
+/// Writes every byte of the domain's RAM: what the image has for it, and zeroes. Cleaned to the point of coherency, so that a
+/// guest with its caches off sees it too (invariant I25).
+fn reload(cpu: &PerCpu) {
+    let (plan, domain) = (cpu.plan(), cpu.domain());
+    let base = plan.header.base.0;
+    // SAFETY: only the address is taken.
+    let routine = base + super::offset_in_image(unsafe { &super::reload });
+    for part in plan.reloads_of(domain).unwrap_or(&[]) {
+        let from = base + part.offset;
+        // SAFETY: the routine lies in the page that both roots map at its physical address, and uses no stack. The restart
+        // root maps this part's bytes and nothing of anybody else (the verifier's proof); no CPU of the domain runs.
+        unsafe { super::call_reload(part.to.0, from, part.len, part.zero, domain.restart_ttbr, routine) };
+    }
+}

@@ -1,0 +1,71 @@
+//! What becomes of a domain that faults, resets or turns itself off, and how often it may start again.
+//!
+//! Everything is decided here: the hypervisor finds one byte per kind of end in the plan. A device keeps its state over a
+//! restart, and nothing generic could reset it, so what is not known to be set up afresh by every driver is told.
+
+use super::words;
+use crate::codes;
+use crate::devices;
+use crate::model::{DeviceGrant, Domain, Lifecycle};
+use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Node, Property};
+use cofferdam_plan::{Policy, RESTART_PERIOD_S};
+
+/// Restarts within the period where the layout says nothing.
+const DEFAULT_LIMIT: u32 = 10;
+/// Most that can be asked for.
+const MOST: u64 = 65_535;
+
+/// Reads the words of one domain.
+pub(super) fn read<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> Lifecycle {
+    let mut of = |name| node.property(name).map_or(Policy::HALT, |property| policy(property, diagnostics));
+    let (on_fault, on_reset, on_off) = (of("on-fault"), of("on-reset"), of("on-off"));
+    let restarts = [on_fault, on_reset, on_off].contains(&Policy::RESTART);
+    let mut limit = DEFAULT_LIMIT;
+    if let Some(property) = node.property("restart-limit")
+        && let Some(asked) = property.number()
+    {
+        let args = [Arg::Text(node.name()), Arg::Number(asked), Arg::Number(MOST), Arg::Number(RESTART_PERIOD_S)];
+        limit = asked.clamp(1, MOST) as u32;
+        if u64::from(limit) != asked {
+            let message = "`restart-limit` of domain `{0}` is {1}, which is not between 1 and {2}";
+            let d = Diagnostic::new(codes::LIFECYCLE_RANGE, property.value_span(), message);
+            diagnostics
+                .push(d.args(&args).help("it counts restarts within {3} seconds; leave out the policies to have none"));
+        } else if !restarts {
+            let message = "domain `{0}` has a `restart-limit`, but nothing makes it restart";
+            let d = Diagnostic::new(codes::NEEDLESS_LIMIT, property.span(), message).args(&args);
+            diagnostics.push(d.help("add on-fault, on-reset or on-off = \"restart\", or take the limit out"));
+        }
+    }
+    Lifecycle { on_fault, on_reset, on_off, restart_limit: if restarts { limit } else { 0 } }
+}
+
+fn policy<'a>(property: Property<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> u8 {
+    match property.string() {
+        Some("halt") | None => Policy::HALT,
+        Some("restart") => Policy::RESTART,
+        Some("reboot-board") => Policy::REBOOT_BOARD,
+        Some(_) => {
+            words::wrong_type(property, "`restart`, `halt` or `reboot-board`", diagnostics);
+            Policy::HALT
+        }
+    }
+}
+
+/// Warns of devices that go into a domain's next run as its last one has left them.
+pub(super) fn devices_keep_their_state<'a>(
+    domain: &Domain<'a>,
+    granted: &[DeviceGrant<'a>],
+    diagnostics: &mut Diagnostics<'_, 'a>,
+) {
+    if !domain.lifecycle.restarts() {
+        return;
+    }
+    for device in granted.iter().filter(|device| !device.regions.is_empty() && !devices::starts_anywhere(device.node)) {
+        let message =
+            "domain `{0}` restarts, but nothing resets {1}: its next run finds the device as the last one left it";
+        let d = Diagnostic::new(codes::KEEPS_STATE, device.span, message);
+        let d = d.args(&[Arg::Text(domain.name), Arg::Node(device.node)]).also(device.node.span(), "{1} is here");
+        diagnostics.push(d.help("see to it that the guest's driver resets it first, or use on-… = \"reboot-board\""));
+    }
+}
