@@ -10,6 +10,7 @@ pub mod arch;
 pub mod board;
 pub mod catalog;
 pub mod cells;
+mod clocks;
 pub mod codes;
 pub mod compile;
 pub mod devices;

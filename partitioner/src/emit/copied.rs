@@ -1,19 +1,21 @@
 //! Nodes of the board in a guest's tree: their properties, as far as what they refer to is there too.
 
 use super::fdt::Fdt;
-use super::guest::Guest;
+use super::guest::{GIC, Guest, interrupt};
 use crate::cells::{count, target};
+use crate::interrupts::{self, Line, Trigger};
 use crate::model::DeviceGrant;
 use cofferdam_dts::{Node, NodeId, Property, ValueKind};
 
 /// Phandles of copied nodes start here, by their place in the board's tree.
-const COPIED: u32 = 16;
+const COPIED: u32 = 0x100;
 
 /// Properties that are written anew or mean nothing to a guest.
 const DROPPED: &[&str] = &[
     "reg",
     "ranges",
     "dma-ranges",
+    "clocks",
     "interrupts",
     "interrupts-extended",
     "interrupt-parent",
@@ -29,11 +31,11 @@ const DROPPED: &[&str] = &[
     "msi-parent",
     "msi-map",
     "bootph-all",
+    "cofferdam,boot-medium",
 ];
 
-/// Properties whose numbers are phandles, and the list of names that goes with them.
+/// Properties whose numbers are phandles, and the list that goes with them and means nothing without.
 const REFERENCES: &[(&str, &str)] = &[
-    ("clocks", "clock-names"),
     ("resets", "reset-names"),
     ("power-domains", "power-domain-names"),
     ("dmas", "dma-names"),
@@ -45,6 +47,7 @@ const REFERENCES: &[(&str, &str)] = &[
     ("nvmem-cells", "nvmem-cell-names"),
     ("assigned-clocks", "assigned-clock-rates"),
     ("assigned-clock-parents", "assigned-clock-rates"),
+    ("pinctrl-0", "pinctrl-names"),
     ("phy-handle", ""),
     ("memory-region", "memory-region-names"),
     ("gpio-ranges", ""),
@@ -52,13 +55,83 @@ const REFERENCES: &[(&str, &str)] = &[
 ];
 
 impl<'a> Guest<'_, 'a, '_> {
+    /// A granted device at the root, at its guest addresses. A bus that only passes addresses on is no device: what is on it
+    /// stands at the root.
+    pub(super) fn device(&self, device: &DeviceGrant<'a>, fdt: &mut Fdt<'_>) {
+        let node = device.node;
+        if self.is_transparent(device) {
+            self.children(node, fdt);
+            return;
+        }
+        let regions = self.layout.regions.get(device.regions.clone()).unwrap_or(&[]);
+        self.begin(device, fdt);
+        if !regions.is_empty() {
+            fdt.property("reg", |fdt| {
+                for region in regions {
+                    fdt.cells2(region.ipa.0);
+                    fdt.cells2(region.pa.size);
+                }
+            });
+        }
+        // At the root it inherits from the root only.
+        let above =
+            node.ancestors().filter(|bus| bus.parent().is_some()).any(|bus| bus.property("dma-coherent").is_some());
+        if above && node.property("dma-coherent").is_none() && node.property("dma-noncoherent").is_none() {
+            fdt.flag("dma-coherent");
+        }
+        self.body(node, fdt);
+        fdt.end();
+    }
+
+    /// Starts a granted device's node under the name it has at the root.
+    fn begin(&self, device: &DeviceGrant<'a>, fdt: &mut Fdt<'_>) {
+        match self.layout.regions.get(device.regions.clone()).and_then(|regions| regions.first()) {
+            Some(first) => fdt.begin(format_args!("{}@{:x}", device.node.base_name(), first.ipa.0)),
+            None => fdt.begin(format_args!("{}", device.node.base_name())),
+        }
+    }
+
+    /// A grant without anything for the CPU: a bus with an empty or plain `ranges`, say.
+    fn is_transparent(&self, device: &DeviceGrant<'a>) -> bool {
+        device.regions.is_empty() && interrupts::of(device.node).is_ok_and(|list| list.is_empty())
+    }
+
     /// Properties, phandle and those children that are not granted on their own.
-    pub(super) fn body(&self, node: Node<'a>, fdt: &mut Fdt<'_>) {
-        self.properties(node, fdt);
+    fn body(&self, node: Node<'a>, fdt: &mut Fdt<'_>) {
+        let interrupts = self.interrupts(node, fdt);
+        let clocks = self.clocks(node, fdt);
+        for property in node.properties() {
+            let without = match property.name() {
+                "interrupt-names" => !interrupts,
+                "clock-names" => !clocks,
+                "#address-cells" | "#size-cells" => self.bodies(node).next().is_none(),
+                _ => false,
+            };
+            if !without && self.keeps(property) {
+                self.copy(property, fdt);
+            }
+        }
+        // dtc wants it of whoever can be named as interrupt parent; without children it says nothing else.
+        if node.property("interrupt-controller").is_some() && self.bodies(node).next().is_none() {
+            fdt.number("#address-cells", 0);
+        }
         if node.phandle().is_some() {
             fdt.number("phandle", phandle(node));
         }
-        for child in node.children().filter(|child| child.is_enabled() && !self.is_granted(child.id())) {
+        self.children(node, fdt);
+    }
+
+    /// Children that are part of their parent's grant.
+    fn bodies(&self, node: Node<'a>) -> impl Iterator<Item = Node<'a>> {
+        node.children().filter(|child| child.is_enabled() && self.granted(child.id()).is_none())
+    }
+
+    fn children(&self, node: Node<'a>, fdt: &mut Fdt<'_>) {
+        for child in self.bodies(node) {
+            if passes_on(child) {
+                self.children(child, fdt);
+                continue;
+            }
             fdt.begin(format_args!("{}", child.name()));
             // Below a device, addresses are the device's own business: written as they are.
             if let Some(reg) = child.property("reg") {
@@ -69,48 +142,83 @@ impl<'a> Guest<'_, 'a, '_> {
         }
     }
 
-    fn is_granted(&self, id: NodeId) -> bool {
-        self.devices().iter().any(|device| device.node.id() == id)
+    fn granted(&self, id: NodeId) -> Option<&DeviceGrant<'a>> {
+        self.devices().iter().find(|device| device.node.id() == id)
     }
 
-    /// Whether the guest's tree has this node: granted, below a granted one, or a clock it needs.
-    fn has(&self, node: Node<'a>) -> bool {
-        self.is_granted(node.id())
-            || node.ancestors().any(|parent| self.is_granted(parent.id()))
-            || node.is_compatible("fixed-clock")
-    }
-
-    pub(super) fn has_clock(&self, node: Node<'a>) -> bool {
-        let needs = |device: &DeviceGrant<'a>| {
-            let clocks = device.node.property("clocks");
-            let clocks = clocks.filter(|clocks| self.keeps(*clocks));
-            clocks.and_then(Property::cells).is_some_and(|mut cells| {
-                cells.any(|cell| target(self.board.tree, &cell).is_some_and(|found| found == node))
-            })
-        };
-        node.is_compatible("fixed-clock") && self.devices().iter().any(needs)
-    }
-
-    pub(super) fn properties(&self, node: Node<'a>, fdt: &mut Fdt<'_>) {
-        let has_children = node.children().any(|child| child.is_enabled() && !self.is_granted(child.id()));
-        for property in node.properties() {
-            let name = property.name();
-            let cells = matches!(name, "#address-cells" | "#size-cells") && !has_children;
-            let names = REFERENCES.iter().filter(|(_, names)| *names == name);
-            let orphaned = names.clone().count() > 0
-                && names.clone().all(|(list, _)| !node.property(list).is_some_and(|list| self.keeps(list)));
-            let interrupt_names = name == "interrupt-names" && node.property("interrupts").is_none();
-            if DROPPED.contains(&name) || cells || orphaned || interrupt_names || !self.keeps(property) {
-                continue;
+    /// Whether the guest's tree has this node: granted, part of a grant, or a fixed regulator.
+    pub(super) fn has(&self, node: Node<'a>) -> bool {
+        match self.granted(node.id()) {
+            Some(device) => !self.is_transparent(device),
+            None => {
+                let within = |parent: Node<'a>| self.granted(parent.id()).is_some();
+                let part = node.ancestors().any(within) && crate::cells::is_live(node) && !passes_on(node);
+                part || node.is_compatible("regulator-fixed")
             }
-            self.copy(property, fdt);
         }
     }
 
-    /// Whether everything a property refers to is in the guest's tree.
+    /// Writes the path a granted node, or part of one, has in the guest's tree.
+    pub(super) fn path(&self, node: Node<'a>, fdt: &mut Fdt<'_>) {
+        match (self.granted(node.id()), node.parent()) {
+            (Some(device), _) if self.is_transparent(device) => {}
+            (Some(device), _) => {
+                let first = self.layout.regions.get(device.regions.clone()).and_then(|regions| regions.first());
+                fdt.bytes(b"/");
+                match first {
+                    Some(first) => fdt.name(format_args!("{}@{:x}", node.base_name(), first.ipa.0)),
+                    None => fdt.name(format_args!("{}", node.base_name())),
+                }
+            }
+            (None, Some(parent)) if passes_on(node) => self.path(parent, fdt),
+            (None, Some(parent)) => {
+                self.path(parent, fdt);
+                fdt.bytes(b"/");
+                fdt.name(format_args!("{}", node.name()));
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// The interrupts of one node; returns whether it has any.
+    fn interrupts(&self, node: Node<'a>, fdt: &mut Fdt<'_>) -> bool {
+        // What cannot be read has been reported by the layout's reader.
+        let list = interrupts::of(node).unwrap_or_default();
+        let is_gic = |controller: Node<'a>| self.board.gic.is_some_and(|gic| gic.node == controller);
+        let direct = list.iter().all(|one| is_gic(one.controller));
+        if list.is_empty() || !list.iter().all(|one| is_gic(one.controller) || self.has(one.controller)) {
+            return false;
+        }
+        fdt.property(if direct { "interrupts" } else { "interrupts-extended" }, |fdt| {
+            for one in &list {
+                if !is_gic(one.controller) {
+                    fdt.cell(phandle(one.controller));
+                    one.cells.iter().for_each(|cell| fdt.cell(cell.value as u32));
+                } else if let Line::Shared(intid, trigger) = interrupts::gic(&one.cells) {
+                    if !direct {
+                        fdt.cell(GIC);
+                    }
+                    interrupt(fdt, intid, trigger == Trigger::Edge);
+                }
+            }
+        });
+        true
+    }
+
+    /// Whether a property means something to the guest, and everything it refers to is in the guest's tree.
     fn keeps(&self, property: Property<'a>) -> bool {
-        if by_phandle(property.name()) {
-            return self.references(property).is_some_and(|all| all);
+        let name = property.name();
+        if DROPPED.contains(&name) {
+            return false;
+        }
+        let mut lists = REFERENCES.iter().filter(|(_, names)| *names == name).peekable();
+        if lists.peek().is_some() {
+            return lists.any(|(list, _)| property.node().property(list).is_some_and(|list| self.keeps(list)));
+        }
+        if by_phandle(name) {
+            let mut all = true;
+            let read = self.each_cell(property, |node, _| all &= node.is_none_or(|node| self.has(node)));
+            return read.is_some() && all;
         }
         property.values().iter().all(|value| match value.kind {
             ValueKind::Path(_) => false,
@@ -121,13 +229,6 @@ impl<'a> Guest<'_, 'a, '_> {
         })
     }
 
-    /// Whether the guest has every provider in a list of references with arguments; `None` where it is no such list.
-    fn references(&self, property: Property<'a>) -> Option<bool> {
-        let mut all = true;
-        self.each_cell(property, |provider, _| all &= provider.is_none_or(|provider| self.has(provider)))?;
-        Some(all)
-    }
-
     /// Walks a list of references with arguments: each cell, with the provider where it names one. `None` where a provider
     /// does not exist.
     fn each_cell(&self, property: Property<'a>, mut each: impl FnMut(Option<Node<'a>>, u64)) -> Option<()> {
@@ -136,7 +237,7 @@ impl<'a> Guest<'_, 'a, '_> {
             let provider = target(self.board.tree, &cell)?;
             each(Some(provider), cell.value);
             let arguments = match property.name() {
-                "clocks" | "assigned-clocks" | "assigned-clock-parents" => count(provider, "#clock-cells", 0),
+                "assigned-clocks" | "assigned-clock-parents" => count(provider, "#clock-cells", 0),
                 "resets" => count(provider, "#reset-cells", 0),
                 "power-domains" => count(provider, "#power-domain-cells", 0),
                 "dmas" => count(provider, "#dma-cells", 0),
@@ -162,26 +263,14 @@ impl<'a> Guest<'_, 'a, '_> {
                 let _ = self.each_cell(property, |provider, number| fdt.cell(provider.map_or(number as u32, phandle)));
                 return;
             }
-            for value in property.values() {
-                match value.kind {
-                    ValueKind::String(text) => fdt.text(text),
-                    ValueKind::RawString(bytes) => {
-                        fdt.bytes(bytes);
-                        fdt.bytes(&[0]);
-                    }
-                    ValueKind::Bytes(bytes) => fdt.bytes(bytes),
-                    ValueKind::Path(_) => {}
-                    ValueKind::Cells { bits, cells } => {
-                        for cell in cells {
-                            let number = cell.target.map_or(cell.value, |id| phandle(self.board.tree.node(id)).into());
-                            let bytes = number.to_be_bytes();
-                            fdt.bytes(bytes.get(8 - usize::from(bits / 8)..).unwrap_or(&bytes));
-                        }
-                    }
-                }
-            }
+            fdt.values(property, |node| phandle(node), |_, _| ());
         });
     }
+}
+
+/// A bus below a granted one that only passes addresses on, and is left out like a granted one.
+fn passes_on(node: Node<'_>) -> bool {
+    node.property("ranges").is_some() && node.property("reg").is_none()
 }
 
 /// Whether a property of this name is a list of references, whatever its numbers look like.

@@ -3,6 +3,7 @@
 //! Writing never fails midway: what does not fit is remembered and [`Fdt::finish`] says so.
 
 use crate::lent::{Full, Lent};
+use cofferdam_dts::{Node, Property, ValueKind};
 use core::fmt;
 
 const HEADER: usize = 40;
@@ -68,12 +69,48 @@ impl<'b> Fdt<'b> {
     /// Starts a node.
     pub(crate) fn begin(&mut self, name: fmt::Arguments<'_>) {
         self.cell(BEGIN_NODE);
+        self.name(name);
+        self.bytes(&[0]);
+        self.pad();
+    }
+
+    /// A node's name as it stands in the tree, in its place or in a path.
+    pub(crate) fn name(&mut self, name: fmt::Arguments<'_>) {
         let from = self.at;
         // Writing to a tree never fails, see `full`.
         let _ = fmt::write(self, name);
         self.shorten(from);
-        self.bytes(&[0]);
-        self.pad();
+    }
+
+    /// The values of a property of a source tree: references become what `phandle` says, paths what `path` writes.
+    pub(crate) fn values<'a>(
+        &mut self,
+        property: Property<'a>,
+        phandle: impl Fn(Node<'a>) -> u32,
+        path: impl Fn(Node<'a>, &mut Self),
+    ) {
+        let node = |id| property.node().tree().node(id);
+        for value in property.values() {
+            match value.kind {
+                ValueKind::String(text) => self.text(text),
+                ValueKind::RawString(bytes) => {
+                    self.bytes(bytes);
+                    self.bytes(&[0]);
+                }
+                ValueKind::Bytes(bytes) => self.bytes(bytes),
+                ValueKind::Path(id) => {
+                    path(node(id), self);
+                    self.bytes(&[0]);
+                }
+                ValueKind::Cells { bits, cells } => {
+                    for cell in cells {
+                        let number = cell.target.map_or(cell.value, |id| phandle(node(id)).into());
+                        let bytes = number.to_be_bytes();
+                        self.bytes(bytes.get(8 - usize::from(bits / 8)..).unwrap_or(&bytes));
+                    }
+                }
+            }
+        }
     }
 
     /// Cuts the base name of the node name written from `from` on, so that strict readers take it. The unit address stays.

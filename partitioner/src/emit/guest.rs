@@ -3,17 +3,15 @@
 //! Devices keep the board's properties as far as they mean something to the guest: what refers to a node the guest does
 //! not have is left out.
 
-use super::copied::phandle;
 use super::fdt::Fdt;
+use super::supplies;
 use crate::lent::Full;
 use crate::model::{Board, DeviceGrant, Domain, Layout};
 use crate::resolve::{Decided, GICD_SIZE, GICR_SIZE, PAGE};
 use cofferdam_plan::IntId;
 
 /// Phandle of the virtual interrupt controller.
-const GIC: u32 = 1;
-/// Phandle of the virtual console's clock.
-const CLOCK: u32 = 2;
+pub(super) const GIC: u32 = 1;
 /// GIC specifier, third cell (Linux, arm,gic-v3.yaml).
 const EDGE: u32 = 1;
 const LEVEL: u32 = 4;
@@ -36,6 +34,10 @@ impl<'a> Guest<'_, 'a, '_> {
         fdt.strings("compatible", &["cofferdam,domain"]);
         fdt.strings("model", &[self.domain.name]);
         fdt.number("interrupt-parent", GIC);
+        if self.board.tree.root().property("dma-coherent").is_some() {
+            fdt.flag("dma-coherent");
+        }
+        self.aliases(&mut fdt);
         self.chosen(&mut fdt);
         self.memory(&mut fdt);
         self.cpus(&mut fdt);
@@ -46,12 +48,7 @@ impl<'a> Guest<'_, 'a, '_> {
         self.timer(&mut fdt);
         self.interrupt_controller(&mut fdt);
         self.console(&mut fdt);
-        for clock in self.board.tree.nodes().filter(|node| self.has_clock(*node)) {
-            fdt.begin(format_args!("{}", clock.name()));
-            self.properties(clock, &mut fdt);
-            fdt.number("phandle", phandle(clock));
-            fdt.end();
-        }
+        self.supplies(&mut fdt);
         for device in self.devices() {
             self.device(device, &mut fdt);
         }
@@ -68,12 +65,7 @@ impl<'a> Guest<'_, 'a, '_> {
         if let Some(args) = self.domain.bootargs {
             fdt.strings("bootargs", &[args.value]);
         }
-        if let Some((page, _)) = self.decided.vuart {
-            fdt.property("stdout-path", |fdt| {
-                // Writing to a tree never fails.
-                let _ = core::fmt::write(fdt, format_args!("/serial@{page:x}\0"));
-            });
-        }
+        self.stdout(fdt);
         if let Some((start, end)) = self.decided.initrd {
             fdt.property("linux,initrd-start", |fdt| fdt.cells2(start));
             fdt.property("linux,initrd-end", |fdt| fdt.cells2(end));
@@ -118,10 +110,13 @@ impl<'a> Guest<'_, 'a, '_> {
         fdt.strings("compatible", &["arm,armv8-timer"]);
         fdt.property("interrupts", |fdt| {
             for intid in [timer.physical, timer.virt] {
-                interrupt(fdt, intid, LEVEL);
+                interrupt(fdt, intid, false);
             }
         });
         fdt.strings("interrupt-names", &["phys", "virt"]);
+        if let Some(frequency) = timer.frequency {
+            fdt.number("clock-frequency", frequency);
+        }
         fdt.flag("always-on");
         fdt.end();
     }
@@ -145,62 +140,26 @@ impl<'a> Guest<'_, 'a, '_> {
 
     fn console(&self, fdt: &mut Fdt<'_>) {
         let Some((page, intid)) = self.decided.vuart else { return };
-        fdt.begin(format_args!("console-clock"));
-        fdt.strings("compatible", &["fixed-clock"]);
-        fdt.number("#clock-cells", 0);
-        fdt.number("clock-frequency", 24_000_000);
-        fdt.number("phandle", CLOCK);
-        fdt.end();
         fdt.begin(format_args!("serial@{page:x}"));
         fdt.strings("compatible", &["arm,pl011", "arm,primecell"]);
         fdt.property("reg", |fdt| {
             fdt.cells2(page);
             fdt.cells2(PAGE);
         });
-        fdt.property("interrupts", |fdt| interrupt(fdt, intid, LEVEL));
+        fdt.property("interrupts", |fdt| interrupt(fdt, intid, false));
         fdt.property("clocks", |fdt| {
-            fdt.cell(CLOCK);
-            fdt.cell(CLOCK);
+            fdt.cell(supplies::fixed(supplies::CONSOLE));
+            fdt.cell(supplies::fixed(supplies::CONSOLE));
         });
         fdt.strings("clock-names", &["uartclk", "apb_pclk"]);
         fdt.end();
     }
-
-    fn device(&self, device: &DeviceGrant<'a>, fdt: &mut Fdt<'_>) {
-        let node = device.node;
-        let regions = self.layout.regions.get(device.regions.clone()).unwrap_or(&[]);
-        let lines = self.layout.interrupts.get(device.interrupts.clone()).unwrap_or(&[]);
-        // A bus that only passes addresses on is no device: its children stand at the root, at their own addresses.
-        if regions.is_empty() && lines.is_empty() {
-            return;
-        }
-        match regions.first() {
-            Some(first) => fdt.begin(format_args!("{}@{:x}", node.base_name(), first.ipa.0)),
-            None => fdt.begin(format_args!("{}", node.base_name())),
-        }
-        if !regions.is_empty() {
-            fdt.property("reg", |fdt| {
-                for region in regions {
-                    fdt.cells2(region.ipa.0);
-                    fdt.cells2(region.pa.size);
-                }
-            });
-        }
-        if !lines.is_empty() {
-            fdt.property("interrupts", |fdt| {
-                for line in lines {
-                    interrupt(fdt, line.intid, if line.edge { EDGE } else { LEVEL });
-                }
-            });
-        }
-        self.body(node, fdt);
-        fdt.end();
-    }
 }
 
-fn interrupt(fdt: &mut Fdt<'_>, intid: IntId, flags: u32) {
+/// One specifier of the virtual interrupt controller.
+pub(super) fn interrupt(fdt: &mut Fdt<'_>, intid: IntId, edge: bool) {
     let (kind, number) = if intid.is_spi() { (0, intid.0 - 32) } else { (1, intid.0.saturating_sub(16)) };
     fdt.cell(kind);
     fdt.cell(number);
-    fdt.cell(flags);
+    fdt.cell(if edge { EDGE } else { LEVEL });
 }

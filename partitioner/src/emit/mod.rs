@@ -2,6 +2,7 @@
 //!
 //! Nothing is decided here but where things lie inside the blob.
 
+pub(crate) mod aliases;
 pub(crate) mod assemble;
 pub(crate) mod audit;
 pub(crate) mod blob;
@@ -15,3 +16,4 @@ pub(crate) mod parts;
 pub(crate) mod records;
 pub(crate) mod restart;
 pub(crate) mod stage2;
+pub(crate) mod supplies;

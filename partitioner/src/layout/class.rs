@@ -2,14 +2,15 @@
 
 use super::access::{Lists, references};
 use crate::cells::{self, count, target};
+use crate::clocks;
 use crate::codes;
 use crate::devices;
 use crate::model::{Board, DeviceGrant, Domain};
 use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Node, Property};
 
-/// Properties that name suppliers: reference and arguments, and what gives the number of arguments.
+/// Properties that name suppliers: reference and arguments, and what gives the number of arguments. Clocks are apart: what
+/// counts is whether their rate is known.
 const SUPPLIERS: &[(&str, &str)] = &[
-    ("clocks", "#clock-cells"),
     ("resets", "#reset-cells"),
     ("power-domains", "#power-domain-cells"),
     ("phys", "#phy-cells"),
@@ -20,7 +21,7 @@ const SUPPLIERS: &[(&str, &str)] = &[
 ];
 
 /// Suppliers that have no registers and nothing to decide.
-const FIXED: &[&str] = &["fixed-clock", "fixed-factor-clock", "regulator-fixed"];
+const FIXED: &[&str] = &["regulator-fixed"];
 
 /// Checks one node of a grant against the class rules. Returns whether looking at it further makes sense.
 pub(super) fn check<'a>(
@@ -69,7 +70,7 @@ pub(super) fn check<'a>(
     true
 }
 
-/// Every supplier of a device is fixed or belongs to the same domain.
+/// Every supplier of a device is fixed or belongs to the same domain; every clock of somebody else has a known rate.
 fn suppliers<'a>(
     domain: &Domain<'a>,
     grant: &DeviceGrant<'a>,
@@ -77,6 +78,18 @@ fn suppliers<'a>(
     lists: &Lists<'_, 'a>,
     diagnostics: &mut Diagnostics<'_, 'a>,
 ) {
+    let is_mine = |supplier| lists.owners.of(supplier).map(|grant| lists.devices[grant].domain) == Some(grant.domain);
+    for clock in clocks::list(node, "clocks") {
+        if is_mine(clock.provider) || clocks::rate(node, &clock).is_some() {
+            continue;
+        }
+        let message = "domain `{0}` asks for {1}, which has a clock of {2}: the domain does not have that, and the rate is not known";
+        let d = Diagnostic::new(codes::SUPPLIER, grant.span, message).also(clock.cell.span, "needed here");
+        let args = [Arg::Text(domain.name), Arg::Node(node), Arg::Node(clock.provider)];
+        diagnostics.push(d.args(&args).help(
+            "grant {2} too, or say which rate firmware leaves it at: `assigned-clocks` and `assigned-clock-rates` in {1}",
+        ));
+    }
     for property in node.properties() {
         let name = property.name();
         let width = SUPPLIERS.iter().find(|(n, _)| *n == name).map(|(_, cells)| Some(*cells));
@@ -89,15 +102,14 @@ fn suppliers<'a>(
             let arguments = width.map_or(0, |w| count(supplier, w, 0));
             cells.by_ref().take(arguments).for_each(drop);
             let fixed = FIXED.iter().any(|c| supplier.is_compatible(c));
-            let owner = lists.owners.of(supplier).map(|grant| lists.devices[grant].domain);
-            if fixed || owner == Some(grant.domain) {
+            if fixed || is_mine(supplier) {
                 continue;
             }
             let message = "domain `{0}` asks for {1}, whose `{2}` come from {3}, which it does not have";
             let d = Diagnostic::new(codes::SUPPLIER, grant.span, message).also(cell.span, "needed here");
             let args = [Arg::Text(domain.name), Arg::Node(node), Arg::Text(name), Arg::Node(supplier)];
             diagnostics.push(d.args(&args).help(
-                "grant {3} too, or describe what firmware has set up as fixed (`fixed-clock`, `regulator-fixed`)",
+                "grant {3} too; where firmware has set it up for good, take the property out of the layout's board: /delete-property/ {2};",
             ));
         }
     }

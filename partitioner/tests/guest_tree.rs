@@ -1,0 +1,107 @@
+//! What of the board a guest's device tree has, node by node, as dtc reads it.
+
+mod plans;
+
+use plans::{Guests, build, root};
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+/// The tree of the first domain of a layout, as source, with nothing for dtc to complain of.
+fn source(layout: &str) -> String {
+    let outcome = build(layout, &Guests::default());
+    let built = outcome.plan.unwrap_or_else(|| panic!("{:#?}", outcome.messages));
+    let mut dtc = Command::new("dtc")
+        .args(["-I", "dtb", "-O", "dts", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("dtc is installed (device-tree-compiler)");
+    dtc.stdin.take().expect("piped").write_all(built.tree(0)).expect("dtc reads");
+    let output = dtc.wait_with_output().expect("dtc ends");
+    let text = String::from_utf8(output.stdout).expect("dtc writes text");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{text}");
+    text
+}
+
+/// The text of a node, from its name to its closing brace.
+fn node<'t>(source: &'t str, name: &str) -> &'t str {
+    let open = format!("\t{name} {{\n");
+    let from = source.find(&open).unwrap_or_else(|| panic!("no node {name} in\n{source}"));
+    let depth = source[..from].len() - source[..from].trim_end_matches('\t').len() + 1;
+    let close = format!("\n{}}};\n", "\t".repeat(depth));
+    let len = source[from..].find(&close).unwrap_or_else(|| panic!("node {name} does not end in\n{source}"));
+    &source[from..from + len]
+}
+
+/// The phandle of a node, as dtc writes it.
+fn phandle<'t>(source: &'t str, name: &str) -> &'t str {
+    let text = node(source, name);
+    let from = text.find("phandle = <").unwrap_or_else(|| panic!("{name} has no phandle:\n{text}")) + 11;
+    text[from..].split('>').next().expect("closed")
+}
+
+fn has(text: &str, lines: &[&str]) {
+    for line in lines {
+        assert!(text.contains(line), "`{line}` is not in\n{text}");
+    }
+}
+
+#[test]
+fn devices_come_with_their_own_and_without_what_is_others() {
+    let text = std::fs::read_to_string(root().join("partitioner/tests/accept/guest-tree.dts")).expect("it is there");
+    let tree = source(&text);
+    let (left, half) = (phandle(&tree, "gpio@c000000"), phandle(&tree, "clock-12000000"));
+    has(
+        node(&tree, "gpio@c000000"),
+        &[
+            "reg = <0x00 0xc000000 0x00 0x1000 0x00 0xc002000 0x00 0x800>;",
+            "reg-names = \"regs\\0more\";",
+            "interrupts = <0x00 0x3c 0x04 0x00 0x3d 0x01>;",
+            "interrupt-names = \"all\\0some\";",
+            &format!("clocks = <{} {half}>;", phandle(&tree, "clock-100000000")),
+            "clock-names = \"apb_pclk\\0debounce\";",
+            "vcc-supply = <",
+            "dma-coherent;",
+        ],
+    );
+    for gone in ["assigned-clock", "pinctrl", "nvmem", "gpio@9030000", "soc", "bus", "factor", "efuse"] {
+        assert!(!tree.contains(gone), "{gone} is in\n{tree}");
+    }
+    has(node(&tree, "clock-100000000"), &["compatible = \"fixed-clock\";", "clock-frequency = <0x5f5e100>;"]);
+    has(
+        node(&tree, "i2c@c004000"),
+        &[
+            "reg = <0x00 0xc004000 0x00 0x1000>;",
+            &format!("interrupts-extended = <{left} 0x04 0x04 0x01 0x00 0x3e 0x04>;"),
+            "#address-cells = <0x01>;",
+        ],
+    );
+    has(node(&tree, "sensor@48"), &["reg = <0x48>;", &format!("interrupts-extended = <{left} 0x05 0x04>;")]);
+    has(node(&tree, "other@49"), &["reg = <0x49>;", "interrupts = <0x00 0x3f 0x04>;"]);
+    // A regulator is what firmware has made of it: no pin of it is the guest's.
+    let regulator = tree.lines().find(|line| line.trim_start().starts_with("regulator-") && line.ends_with('{'));
+    let regulator = node(&tree, regulator.expect("a regulator").trim().trim_end_matches(" {"));
+    has(regulator, &["regulator-min-microvolt = <0x325aa0>;", "compatible = \"regulator-fixed\";"]);
+    assert!(!regulator.contains("gpio"), "{regulator}");
+    has(
+        node(&tree, "aliases"),
+        &[
+            "serial0 = \"/serial@9000000\";",
+            "gpio0 = \"/gpio@c000000\";",
+            "serial2 = \"/serial@c006000\";",
+            "serial1 = \"/serial@c007000\";",
+        ],
+    );
+    assert!(!node(&tree, "aliases").contains("gpio1"), "{tree}");
+}
+
+#[test]
+fn a_domain_without_a_console_speaks_by_its_own_uart() {
+    let text = "/dts-v1/;\n#include \"qemu-virt.dts\"\n/ { domains { compatible = \"cofferdam,domains-v1\"; a {
+        compatible = \"cofferdam,domain\"; #address-cells = <2>; #size-cells = <2>; cpus = <&cpu0>; kernel = \"a.elf\";
+        access = <&uart1>; memory@40000000 { device_type = \"memory\"; reg = <0 0x40000000 0 0x1000000>; }; }; }; };";
+    let tree = source(text);
+    has(node(&tree, "chosen"), &["stdout-path = \"/serial@9040000\";"]);
+    has(node(&tree, "aliases"), &["serial1 = \"/serial@9040000\";"]);
+}
