@@ -8,10 +8,12 @@ use crate::repo;
 use crate::trouble::Trouble;
 use std::fs;
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+const ARCHIVE: &str = "http://deb.debian.org/debian";
+const KEY: &str = "[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]";
 /// An archive that hangs must not hang us.
 const UPDATE_LIMIT: Duration = Duration::from_secs(300);
 const INSTALL_LIMIT: Duration = Duration::from_secs(1200);
@@ -55,6 +57,47 @@ pub(crate) fn install(packages: &[&str], what: &str) -> Result<(), Trouble> {
     // The lists belong to root and are large; what they were for is installed.
     let _ = remove(prefix, &lists);
     done.map_err(|trouble| missing(format!("apt-get failed ({trouble}); {command}")))
+}
+
+/// Downloads the upstream archive of a source package of Debian's `suite`, needed for `what`: a folder of ours, and the
+/// archive in it.
+///
+/// # Errors
+/// No apt-get, or it fails: with the file to put where.
+pub(crate) fn source(package: &str, version: &str, suite: &str, what: &str) -> Result<(PathBuf, PathBuf), Trouble> {
+    let dir = repo::cache().join(format!("{package}-{version}"));
+    let find = || {
+        let files = fs::read_dir(&dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        let start = format!("{package}_{version}.orig.tar.");
+        let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        files.filter(|path| name(path).starts_with(&start) && !name(path).ends_with(".asc")).min()
+    };
+    let way_out = format!(
+        "put the file {package}_{version}.orig.tar.* of Debian's source package {package} ({suite}) into {}",
+        dir.display()
+    );
+    let missing =
+        |why: &dyn std::fmt::Display| Trouble::Missing { what: what.into(), way_out: format!("{way_out} ({why})") };
+    if find().is_none() {
+        if repo::which("apt-get").is_none() {
+            return Err(missing(&"there is no apt-get"));
+        }
+        eprintln!("setup: downloading the source package {package} for {what}");
+        let sources = dir.join("sources.list");
+        repo::write(&sources, format!("deb-src {KEY} {ARCHIVE} {suite} main\n").as_bytes())?;
+        let lists = dir.join("lists");
+        fs::create_dir_all(lists.join("partial")).map_err(Trouble::file(&lists, "make"))?;
+        let apt = |args: &[&str], limit| {
+            let mut apt = apt_get(&[], &sources, &lists);
+            exec::run(apt.current_dir(&dir).args(args).stdin(Stdio::null()).stdout(std::io::stderr()), limit)
+        };
+        let done = apt(&["update"], UPDATE_LIMIT)
+            .and_then(|()| apt(&["source", "--download-only", "--tar-only", package], INSTALL_LIMIT));
+        let _ = fs::remove_dir_all(&lists);
+        done.map_err(|trouble| missing(&trouble))?;
+    }
+    let archive = find().ok_or_else(|| missing(&"the suite has another version now"))?;
+    Ok((dir, archive))
 }
 
 /// `VERSION_CODENAME` of a Debian, `None` elsewhere.
@@ -112,15 +155,13 @@ fn remove(prefix: &[&str], dir: &Path) -> Result<(), Trouble> {
 
 /// Debian's archives of `suite`, signatures checked.
 pub(super) fn sources_list(suite: &str) -> String {
-    let archive = "http://deb.debian.org/debian";
-    let key = "[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]";
     let mut text = String::new();
     for part in [suite.to_string(), format!("{suite}-updates"), format!("{suite}-backports")] {
         // Debian's next release has no backports of itself; only Debian 12 needs them.
         if part.ends_with("-backports") && suite != "bookworm" {
             continue;
         }
-        text += &format!("deb {key} {archive} {part} main\n");
+        text += &format!("deb {KEY} {ARCHIVE} {part} main\n");
     }
-    text + &format!("deb {key} {archive}-security {suite}-security main\n")
+    text + &format!("deb {KEY} {ARCHIVE}-security {suite}-security main\n")
 }

@@ -5,10 +5,12 @@
 //! user's apt sources and Rust default are never touched.
 
 mod apt;
+mod bindings;
 mod core_library;
 mod packages;
 mod stamp;
 
+pub(crate) use bindings::bindings;
 pub(crate) use core_library::{CoreLibrary, TARGET, core_library};
 pub(crate) use packages::unpacked;
 pub(crate) use stamp::Stamp;

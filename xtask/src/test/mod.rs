@@ -7,6 +7,7 @@ mod boot;
 mod determinism;
 mod dialogue;
 mod fixtures;
+mod guest_tree;
 mod host;
 mod lint;
 mod scan;
@@ -22,8 +23,8 @@ use tally::Tally;
 /// Run everything that must hold, or only the named parts
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Parts: tidy, lint, host, scan, fixtures, boot, attack, determinism, bitflip; or scenarios in qemu/tests, by name or by
-    /// group (`linux` for all `linux-…`)
+    /// Parts: tidy, lint, host, scan, fixtures, guest-tree, boot, attack, determinism, bitflip; or scenarios in
+    /// qemu/tests, by name or by group (`linux` for all `linux-…`)
     names: Vec<String>,
 }
 
@@ -37,6 +38,7 @@ const PARTS: &[(&str, Part)] = &[
     ("host", host::run),
     ("scan", scan::run),
     ("fixtures", fixtures::run),
+    ("guest-tree", guest_tree::run),
     ("boot", boot::run),
     ("attack", scenario::run_all),
     ("determinism", determinism::run),
