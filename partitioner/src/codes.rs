@@ -235,10 +235,14 @@ codes! {
 
     /// Something this architecture does not have.
     NOT_ON_THIS_ARCHITECTURE = error(1401);
+    /// A feature of a CPU that it has not got.
+    FEATURE_ABSENT = error(1404);
     /// RAM or a device beyond what a CPU can address.
     BEYOND_CPU = error(1405);
     /// Something that is planned and not there yet.
     NOT_SUPPORTED_YET = error(1410);
     /// A board whose architecture cannot be told.
     UNKNOWN_ARCHITECTURE = error(1411);
+    /// Performance counters that go on in the hypervisor.
+    COUNTS_EL2 = warning(1412);
 }

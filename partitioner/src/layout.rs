@@ -7,6 +7,7 @@ mod access;
 mod class;
 mod console;
 mod domain;
+mod features;
 mod files;
 mod interrupts;
 mod lifecycle;
@@ -15,6 +16,8 @@ mod owners;
 mod pages;
 mod ports;
 mod words;
+
+pub(crate) use features::PMU_PPI;
 
 use crate::codes;
 use crate::front;

@@ -179,6 +179,10 @@ pub struct Domain<'a> {
     pub initrd_load: Option<At<Ipa>>,
     /// `console;`
     pub console: Option<Span>,
+    /// `sve;`, `pmu;`, `debug;`: bits of `cofferdam_plan::DomainFlags`.
+    pub features: u32,
+    /// With `pmu;`: the board's node of its CPUs' performance counters.
+    pub pmu: Option<Node<'a>>,
     /// `scrub = "boot"` instead of `"restart"`.
     pub scrub_at_boot: bool,
     /// What becomes of it when it ends.

@@ -6,6 +6,8 @@
 //!
 //! References are to DDI 0487, D24.2.
 
+use cofferdam_plan::DomainFlags;
+
 /// An ID register: op0 = 3, op1 = 0, CRn = 0, by CRm (1 to 7) and op2.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct IdReg {
@@ -107,6 +109,29 @@ const MMFR2: &[Field] = &[
     up_to(60, 1),
 ];
 
+/// Fields that take a grant, by grant, CRm and op2: instead of what [`fields`] says. SVE; of its details SVEver, AES, BitPerm, BF16,
+/// SHA3, SM4, I8MM, F32MM, F64MM. PMUVer up to PMUv3p7. All breakpoints, watchpoints and those that match contexts.
+const GRANTED: &[(u32, IdReg, &[Field])] = &[
+    (DomainFlags::SVE, IdReg { crm: 4, op2: 0 }, &[up_to(32, 1)]),
+    (
+        DomainFlags::SVE,
+        IdReg { crm: 4, op2: 4 },
+        &[
+            up_to(0, 1),
+            up_to(4, 2),
+            up_to(16, 1),
+            up_to(20, 1),
+            up_to(32, 1),
+            up_to(40, 1),
+            up_to(44, 1),
+            up_to(52, 1),
+            up_to(56, 1),
+        ],
+    ),
+    (DomainFlags::PMU, IdReg { crm: 5, op2: 0 }, &[up_to(8, 7)]),
+    (DomainFlags::DEBUG, IdReg { crm: 5, op2: 0 }, &[up_to(12, 15), up_to(20, 15), up_to(28, 15)]),
+];
+
 /// What may be seen of `reg`. The AArch32 registers (CRm 1 to 3) describe nothing a guest has, so they read zero, like
 /// every encoding that is reserved (D24.1.3).
 const fn fields(reg: IdReg) -> &'static [Field] {
@@ -124,13 +149,15 @@ const fn fields(reg: IdReg) -> &'static [Field] {
     }
 }
 
-/// What a guest reads where the hardware says `raw`. Fields not listed read as "not implemented".
-pub fn filter(reg: IdReg, raw: u64) -> u64 {
+/// What a guest of a domain with these `flags` reads where the hardware says `raw`. Fields not listed read as "not
+/// implemented".
+pub fn filter(reg: IdReg, raw: u64, flags: u32) -> u64 {
+    let with_grant = GRANTED.iter().filter(|(grant, of, _)| flags & grant != 0 && *of == reg).flat_map(|entry| entry.2);
     let mut shown = 0;
-    for field in fields(reg) {
+    for field in fields(reg).iter().chain(with_grant) {
         let value = raw >> field.shift & 0xF;
         let value = if value >= u64::from(field.absent_from) { 0xF } else { value.min(u64::from(field.max)) };
-        shown |= value << field.shift;
+        shown = shown & !(0xF << field.shift) | value << field.shift;
     }
     shown
 }
@@ -138,6 +165,10 @@ pub fn filter(reg: IdReg, raw: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn filter(reg: IdReg, raw: u64) -> u64 {
+        super::filter(reg, raw, 0)
+    }
 
     fn id(crm: u8, op2: u8) -> IdReg {
         IdReg { crm, op2 }
@@ -187,6 +218,28 @@ mod tests {
         }
         assert_eq!(filter(id(6, 1), everything) >> 60, 0, "LS64");
         assert_eq!(filter(id(6, 2), everything) >> 16 & 0xF, 0, "MOPS");
+    }
+
+    #[test]
+    fn grants_show_their_fields_and_no_others() {
+        let (sve, pmu, debug) = (DomainFlags::SVE, DomainFlags::PMU, DomainFlags::DEBUG);
+        // Cortex-A57: PMUv3, six breakpoints, four watchpoints, two of the breakpoints match contexts.
+        let a57 = 0x0000_0000_1030_5106;
+        assert_eq!(super::filter(id(5, 0), a57, pmu), 0x00F0_0010_1106);
+        assert_eq!(super::filter(id(5, 0), a57, debug), 0x00F0_1030_5006);
+        assert_eq!(super::filter(id(5, 0), a57, sve), filter(id(5, 0), a57));
+        assert_eq!(super::filter(id(5, 0), 0x906, pmu) >> 8 & 0xF, 7, "a later PMU");
+        assert_eq!(super::filter(id(4, 0), 1 << 32 | 2 << 8, sve), 1 << 32);
+        let everything = u64::MAX / 15 * 7;
+        for crm in 0..8 {
+            for op2 in 0..8 {
+                let more = super::filter(id(crm, op2), everything, sve | pmu | debug);
+                let list = GRANTED.iter().filter(|entry| entry.1 == id(crm, op2)).flat_map(|entry| entry.2);
+                let granted: u64 = list.map(|field| 0xFu64 << field.shift).sum();
+                assert_eq!((more ^ filter(id(crm, op2), everything)) & !granted, 0, "CRm {crm}, op2 {op2}");
+            }
+        }
+        assert_eq!(filter(id(4, 4), everything), 0, "no SVE, no details");
     }
 
     #[test]

@@ -49,6 +49,12 @@ impl DomainFlags {
     /// Its WFI comes to EL2: its CPUs must be reclaimable whatever it has done to their interrupt priorities, because another
     /// CPU may restart it.
     pub const TRAP_WFI: u32 = 1 << 4;
+    /// SVE is the domain's; its CPUs must have it.
+    pub const SVE: u32 = 1 << 5;
+    /// The performance counters of its CPUs are the domain's, without what EL2 does where the CPU can leave that out.
+    pub const PMU: u32 = 1 << 6;
+    /// Self-hosted debug (breakpoints, watchpoints, single step) of its CPUs is the domain's.
+    pub const DEBUG: u32 = 1 << 7;
 }
 
 /// What becomes of a domain that ends: [`Domain::on_fault`], [`Domain::on_reset`], [`Domain::on_off`].

@@ -4,6 +4,7 @@ use super::assemble::Input;
 use super::blob::Blob;
 use super::parts;
 use super::stage2::joined;
+use crate::layout::PMU_PPI;
 use crate::lent::Full;
 use crate::model::DeviceGrant;
 use cofferdam_dts::NodeId;
@@ -130,6 +131,9 @@ impl Input<'_, '_, '_> {
                 for intid in [timer.virt, timer.physical] {
                     each(line(intid, id, line::PPI, 0), &"/timer")?;
                 }
+            }
+            if let Some(pmu) = domain.pmu {
+                each(line(PMU_PPI, id, line::PPI, 0), &pmu.path())?;
             }
             if let Some((_, intid)) = self.decided.get(id as usize).and_then(|d| d.vuart) {
                 each(line(intid, id, line::VUART, 0), &domain.node.path())?;

@@ -5,6 +5,7 @@
 
 use super::fdt::Fdt;
 use super::supplies;
+use crate::layout::PMU_PPI;
 use crate::lent::Full;
 use crate::model::{Board, DeviceGrant, Domain, Layout};
 use crate::resolve::{Decided, GICD_SIZE, GICR_SIZE, PAGE};
@@ -46,6 +47,7 @@ impl<'a> Guest<'_, 'a, '_> {
         fdt.strings("method", &["hvc"]);
         fdt.end();
         self.timer(&mut fdt);
+        self.counters(&mut fdt);
         self.interrupt_controller(&mut fdt);
         self.console(&mut fdt);
         self.supplies(&mut fdt);
@@ -118,6 +120,17 @@ impl<'a> Guest<'_, 'a, '_> {
             fdt.number("clock-frequency", frequency);
         }
         fdt.flag("always-on");
+        fdt.end();
+    }
+
+    /// The performance counters, by the names the board has for them: Linux' driver goes by those.
+    fn counters(&self, fdt: &mut Fdt<'_>) {
+        let Some(pmu) = self.domain.pmu else { return };
+        fdt.begin(format_args!("pmu"));
+        if let Some(compatible) = pmu.property("compatible") {
+            fdt.property("compatible", |fdt| compatible.strings().for_each(|(text, _)| fdt.text(text)));
+        }
+        fdt.property("interrupts", |fdt| interrupt(fdt, PMU_PPI, false));
         fdt.end();
     }
 

@@ -6,6 +6,7 @@ use super::el2::Space;
 use super::pages::TABLE;
 use super::parts;
 use super::stage2::{Stage2, joined};
+use crate::layout::PMU_PPI;
 use crate::lent::Full;
 use crate::resolve::{GICD_SIZE, KICK_SGI, PAGE, Piece};
 use cofferdam_plan::audit::{grant, payload};
@@ -178,6 +179,7 @@ impl Input<'_, '_, '_> {
             if domain.scrub_at_boot {
                 record.flags |= DomainFlags::SCRUB_AT_BOOT;
             }
+            record.flags |= domain.features;
             (record.first_vcpu, record.vcpu_count) = (first_vcpu, domain.cpus.len() as u32);
             first_vcpu += domain.cpus.len() as u32;
             (record.first_scrub, record.scrub_count) = records.scrub_of.get(id).copied().unwrap_or_default();
@@ -197,13 +199,16 @@ impl Input<'_, '_, '_> {
         Ok(())
     }
 
-    /// SGIs but the hypervisor's, the two timers, and the SPIs given to this domain.
+    /// SGIs but the hypervisor's, the two timers, the performance counters' where granted, and the SPIs given to this domain.
     pub(super) fn owned(&self, domain: usize) -> [u32; INTID_WORDS] {
         let mut set = crate::resolve::lines::IntSet::default();
         (0..KICK_SGI.0).for_each(|sgi| set.insert(IntId(sgi)));
         if let Some(timer) = &self.board.timer {
             set.insert(timer.virt);
             set.insert(timer.physical);
+        }
+        if self.layout.domains.get(domain).is_some_and(|domain| domain.pmu.is_some()) {
+            set.insert(PMU_PPI);
         }
         let spis = (IntId::FIRST_SPI.0..=self.last_intid.0).map(IntId);
         spis.filter(|intid| self.owners.of(*intid) == Some(domain)).for_each(|intid| set.insert(intid));

@@ -1,6 +1,6 @@
 //! One domain node: name, CPUs, images, flags. Its memory and devices have files of their own.
 
-use super::{files, lifecycle, memory, schema, words};
+use super::{features, files, lifecycle, memory, schema, words};
 use crate::board::is_cpu;
 use crate::cells::{self, target};
 use crate::codes;
@@ -36,10 +36,12 @@ pub(super) fn read<'a>(board: &Board<'a>, node: Node<'a>, diagnostics: &mut Diag
         let property = node.property(name)?;
         Some(At { value: Ipa(property.number()?), span: property.value_span() })
     };
+    let cpus = cpus(board, node, diagnostics);
+    let (features, pmu) = features::read(board, node, &cpus, diagnostics);
     Domain {
         name: node.name(),
         node,
-        cpus: cpus(board, node, diagnostics),
+        cpus,
         memory: memory::read(node, diagnostics),
         files: files::read(node, diagnostics),
         kernel: text("kernel"),
@@ -51,6 +53,8 @@ pub(super) fn read<'a>(board: &Board<'a>, node: Node<'a>, diagnostics: &mut Diag
         dtb_load: address("dtb-load"),
         initrd_load: address("initrd-load"),
         console: console(board, node, diagnostics),
+        features,
+        pmu,
         scrub_at_boot: choices(node, diagnostics),
         lifecycle: lifecycle::read(node, diagnostics),
         devices: 0..0,

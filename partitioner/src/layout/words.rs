@@ -60,6 +60,9 @@ pub(super) const DOMAIN: &[(&str, Kind)] = &[
     ("on-reset", Text),
     ("on-off", Text),
     ("restart-limit", Number),
+    ("sve", Flag),
+    ("pmu", Flag),
+    ("debug", Flag),
 ];
 
 /// Nodes a domain may have, by the name before the `@`.
@@ -80,12 +83,10 @@ const LATER: &[&str] = &[
     "flow",
     "isolated",
     "no-map",
-    "pmu",
     "shared-memory",
     "signature",
     "sme",
     "smc-allow",
-    "sve",
     "trusted-dma",
     "watchdog-ms",
 ];

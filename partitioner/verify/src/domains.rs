@@ -43,7 +43,13 @@ pub(crate) fn domain_starts_in_its_own_memory(work: &Work<'_, '_>, id: DomainId,
     if d.dtb.0 != 0 && !work.payloads().any(|p| tree(p) && p.ipa.base == d.dtb) {
         report.add(Finding::DtbNotThere { domain: id, ipa: d.dtb });
     }
-    let known = DomainFlags::CONSOLE | DomainFlags::INPUT | DomainFlags::SCRUB_AT_BOOT | DomainFlags::TRAP_WFI;
+    let known = DomainFlags::CONSOLE
+        | DomainFlags::INPUT
+        | DomainFlags::SCRUB_AT_BOOT
+        | DomainFlags::TRAP_WFI
+        | DomainFlags::SVE
+        | DomainFlags::PMU
+        | DomainFlags::DEBUG;
     if d.flags & !known != 0 || d.reserved != 0 {
         report.add(Finding::BadDomain { domain: id, why: "has unknown flags" });
     }

@@ -168,6 +168,8 @@ findings! {
         => "domain {domain} owns {is:#x} of INTID word {word}, its lines say {planned:#x}";
     /// A guest could send the hypervisor's SGI.
     "I35" KickOwned { domain: DomainId } => "domain {domain} owns the hypervisor's SGI";
+    /// Performance counters are granted by half.
+    "I10" CountersAndInterrupt { domain: DomainId } => "domain {domain} has performance counters or their PPI, but not both";
     /// A guest has a PPI that is EL2's or unknown.
     "I38" ForeignPpi { domain: DomainId, intid: IntId } => "domain {domain} owns PPI {intid}, which no guest may have";
     /// Routes not ascending.

@@ -7,12 +7,15 @@ use cofferdam_plan::{Domain, DomainFlags, DomainId, HeaderFlags, IntId, Mpidr, N
 
 /// PPIs a guest may have: EL1 virtual and physical timer (BSA 1.0, PPI assignments). EL2's own are 20, 25, 26 and 28.
 const GUEST_PPIS: [IntId; 2] = [IntId(27), IntId(30)];
+/// That of the performance counters, for a domain that has them.
+const PMU_PPI: IntId = IntId(23);
 
 pub(crate) fn prove(work: &Work<'_, '_>, report: &mut Report<'_>) {
     i32_i33_one_owner_per_spi(work, report);
     for (id, domain) in work.domains() {
         i32_owned_words_equal_lines(work, id, domain, report);
         i35_i38_kick_and_el2_ppis_are_nobodys(work, id, domain, report);
+        i10_counters_and_their_interrupt_come_together(id, domain, report);
     }
     i34_routes_stay_with_the_owner(work, report);
     i36_trigger_words_equal_lines(work, report);
@@ -58,7 +61,8 @@ pub(crate) fn i32_owned_words_equal_lines(work: &Work<'_, '_>, id: DomainId, d: 
     }
 }
 
-/// I35, I38, I51: the kick SGI and EL2's PPIs are in no domain's words; a domain has its own timers and no other PPI.
+/// I35, I38, I51: the kick SGI and EL2's PPIs are in no domain's words; a domain has its own timers, perhaps its performance
+/// counters, and no other PPI.
 pub(crate) fn i35_i38_kick_and_el2_ppis_are_nobodys(
     work: &Work<'_, '_>,
     id: DomainId,
@@ -69,8 +73,15 @@ pub(crate) fn i35_i38_kick_and_el2_ppis_are_nobodys(
     if kick.0 < 16 && d.owns(kick) {
         report.add(Finding::KickOwned { domain: id });
     }
-    for intid in (16..32).map(IntId).filter(|i| d.owns(*i) && !GUEST_PPIS.contains(i)) {
+    for intid in (16..32).map(IntId).filter(|i| d.owns(*i) && !GUEST_PPIS.contains(i) && *i != PMU_PPI) {
         report.add(Finding::ForeignPpi { domain: id, intid });
+    }
+}
+
+/// I10: the counters' interrupt without the counters would be another domain's doing; without it they are half a grant.
+pub(crate) fn i10_counters_and_their_interrupt_come_together(id: DomainId, d: &Domain, report: &mut Report<'_>) {
+    if (d.flags & DomainFlags::PMU != 0) != d.owns(PMU_PPI) {
+        report.add(Finding::CountersAndInterrupt { domain: id });
     }
 }
 

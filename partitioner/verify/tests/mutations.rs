@@ -188,6 +188,11 @@ changes! {
         b.lines[0].intid = IntId(25);
         b.domains[0].owned[0] = 0x7FFF | 1 << 25 | 1 << 30;
     } => Finding::ForeignPpi { intid: IntId(25), .. },
+    counters_without_interrupt: |b| b.domains[1].flags |= DomainFlags::PMU => Finding::CountersAndInterrupt { .. },
+    counters_interrupt_without_counters: |b| {
+        b.lines[0].intid = IntId(23);
+        b.domains[0].owned[0] = 0x7FFF | 1 << 23 | 1 << 30;
+    } => Finding::CountersAndInterrupt { .. },
     route_to_foreign_cpu: |b| b.spis[2].router = 0 => Finding::ForeignRoute { intid: IntId(39), .. },
     route_to_any: |b| b.spis[2].router |= 1 << 31 => Finding::ForeignRoute { .. },
     route_to_unknown_cpu: |b| b.spis[2].router = 1 << 32 => Finding::ForeignRoute { .. },

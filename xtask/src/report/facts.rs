@@ -129,6 +129,7 @@ impl Report {
                 ("console", console),
                 ("interrupt delivery", delivery.into()),
                 ("lifecycle", lifecycle(&plan, domain)),
+                ("of its CPUs", grants(domain.flags)),
                 ("scrub", if flag(DomainFlags::SCRUB_AT_BOOT) { "before the first entry" } else { "on restart only" }.into()),
             ];
             let is_mine = |owner: u32| owner as usize == index;
@@ -231,6 +232,17 @@ fn tables(tables: &[Table]) -> Json {
         object([("title", string(table.title.as_str())), ("rows", Json::Array(rows.collect()))])
     });
     Json::Array(all.collect())
+}
+
+/// What of its CPUs a domain has beyond the ordinary.
+fn grants(flags: u32) -> String {
+    let words = [
+        (DomainFlags::SVE, "SVE"),
+        (DomainFlags::PMU, "performance counters"),
+        (DomainFlags::DEBUG, "debug registers"),
+    ];
+    let has: Vec<_> = words.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, word)| *word).collect();
+    if has.is_empty() { "no SVE, performance counters or debug registers".into() } else { has.join(", ") }
 }
 
 fn checks(flags: u32) -> &'static str {

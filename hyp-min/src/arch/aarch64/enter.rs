@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // leaves Rust
 
 use super::percpu::PerCpu;
-use super::{park, registers};
+use super::{granted, park, registers};
 use crate::dev::gicv3;
 use crate::state::vcpu;
 use cofferdam_plan::{DomainFlags, HeaderFlags, IntId, Plan};
@@ -19,6 +19,9 @@ pub(crate) fn first(cpu: &'static PerCpu) -> ! {
     let kick = kick(plan);
     // First, so that whatever fails from here on is revoked under the domain's own VMID.
     registers::write_all(cpu);
+    if !granted::is_there(cpu.domain().flags, cpu.index.0) {
+        park::fault(cpu, park::Reason::Feature);
+    }
     if !cpu.redistributor.set_up(kick) {
         defmt::error!("refused: redistributor of CPU {=u16} does not follow", cpu.index.0);
         park::fault(cpu, park::Reason::Redistributor);

@@ -6,6 +6,7 @@ use super::registers::mrs;
 /// What register image and machine check need to know.
 pub(crate) struct Features {
     pub(crate) ras: bool,
+    pub(crate) sve: bool,
     pub(crate) pointer_auth: bool,
     pub(crate) mte: bool,
     pub(crate) limited_ordering: bool,
@@ -49,6 +50,7 @@ impl Features {
         };
         Self {
             ras: field(pfr0, 28) != 0,
+            sve: field(pfr0, 32) != 0,
             pointer_auth: auth != 0,
             mte: field(pfr1, 8) != 0,
             limited_ordering: field(mmfr1, 16) != 0,

@@ -7,6 +7,7 @@ pub(crate) mod calls;
 pub(crate) mod enter;
 pub(crate) mod features;
 pub(crate) mod firmware;
+mod granted;
 pub(crate) mod park;
 pub(crate) mod percpu;
 pub(crate) mod registers;
@@ -58,6 +59,9 @@ unsafe extern "C" {
     fn enter_guest(entry: u64, x0: u64) -> !;
     safe fn read_id(index: u64) -> u64;
     safe fn clear_list_registers(count: u64);
+    safe fn clear_scalable();
+    safe fn clear_breakpoints(count: u64);
+    safe fn clear_watchpoints(count: u64);
     pub(crate) fn clear_memory(start: *mut u8, bytes: u64);
     pub(crate) fn probe_word(address: u64) -> u64;
     fn call_scrub(ranges: u64, count: u64, routine: u64);

@@ -28,6 +28,8 @@ pub(crate) enum Reason {
     Hypervisor,
     /// The interrupt controller of one of its CPUs does not do what it must.
     Redistributor,
+    /// One of its CPUs has not got what the domain is granted.
+    Feature,
     /// EL2 panicked while it worked for this domain.
     Panic,
 }

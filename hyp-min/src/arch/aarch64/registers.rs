@@ -5,6 +5,7 @@
 #![allow(unsafe_code)] // system registers
 
 use super::features::Features;
+use super::granted;
 use super::percpu::PerCpu;
 use cofferdam_plan::{Domain, DomainFlags, IntId};
 use core::sync::atomic::Ordering;
@@ -41,7 +42,7 @@ pub(super) const SCTLR_ON: u64 = SCTLR_RES1 | 1 | 1 << 2 | 1 << 3 | 1 << 12 | 1 
 pub(super) const HCR_BOOT: u64 = 1 << 31;
 /// SCTLR_EL1 at reset: LSMAOE, nTLSMD, SPAN, EIS, TSCXT, EOS (D24.2.174).
 pub(super) const SCTLR_EL1_RESET: u64 = 0x30D0_0800;
-/// CPTR_EL2 with E2H = 0: RES1 bits, which include TZ and TSM, then TTA and TAM. FP is the guest's (D24.2.32).
+/// CPTR_EL2 with E2H = 0: RES1 bits, which include TZ and TSM, then TTA and TAM. FP is the guest's, SVE where granted (D24.2.32).
 const CPTR: u64 = 0x33FF | 1 << 20 | 1 << 30;
 /// Non-secure EL1 physical timer.
 const PHYSICAL_TIMER: IntId = IntId(30);
@@ -98,13 +99,13 @@ fn traps(domain: &Domain, f: &Features) {
         hcr += HCR_EL2::TID5::SET;
     }
     HCR_EL2.write(hcr);
-    msr!("cptr_el2", CPTR);
+    granted::scalable(domain.flags, f, CPTR);
     msr!("hstr_el2", 1 << 15); // AArch32 EL0: implementation defined CP15 c15
 
-    // The debug and performance registers are not granted to anyone yet. TDE stays 0: BRK is the guest's own.
-    let mut mdcr = MDCR_EL2::TDA::SET + MDCR_EL2::TDOSA::SET + MDCR_EL2::TDRA::SET;
+    // TDE stays 0: BRK is the guest's own. HLP, MTPME and HPMFZ stay 0: no counter is EL2's, none counts other threads.
+    let mut mdcr = granted::traps(domain.flags, f);
     if f.pmu {
-        mdcr += MDCR_EL2::TPM::SET + MDCR_EL2::TPMCR::SET + MDCR_EL2::HPMN.val(mrs!("pmcr_el0") >> 11 & 0x1F);
+        mdcr += MDCR_EL2::HPMN.val(mrs!("pmcr_el0") >> 11 & 0x1F);
         msr!("pmcntenclr_el0", 0xFFFF_FFFF);
         msr!("pmintenclr_el1", 0xFFFF_FFFF);
         msr!("pmovsclr_el0", 0xFFFF_FFFF);
@@ -123,6 +124,7 @@ fn traps(domain: &Domain, f: &Features) {
         mdcr += MDCR_EL2::TTRF::SET;
     }
     MDCR_EL2.write(mdcr);
+    granted::reset(domain.flags, f);
 }
 
 /// Who the guest thinks it is, and its memory.

@@ -127,7 +127,7 @@ fn system_register(cpu: &'static PerCpu, esr: u64) {
         (Policy::Constant(value), _) => value,
         (Policy::Id(reg), true) => {
             let index = u64::from(reg.crm.clamp(1, 7) - 1) * 8 + u64::from(reg.op2 & 7);
-            idreg::filter(reg, super::read_id(index))
+            idreg::filter(reg, super::read_id(index), cpu.domain().flags)
         }
         (Policy::Undefined | Policy::Id(_), _) => return undefined(esr),
     };

@@ -180,6 +180,44 @@ enter_guest:
     dsb     nsh
     isb
 
+// clear_scalable(): the SVE state of a domain that has it; EL2's own access is open (CPTR_EL2.TZ = 0, ZCR_EL2).
+    .arch_extension sve
+    .global clear_scalable
+clear_scalable:
+    .irp    n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
+    dup     z\n\().b, #0
+    .endr
+    .irp    n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
+    pfalse  p\n\().b
+    .endr
+    wrffr   p0.b
+    msr     S3_0_C1_C2_0, xzr                   // ZCR_EL1
+    ret
+    .arch_extension nosve
+
+// clear_breakpoints(x0 count, 1 to 16); clear_watchpoints likewise
+    .global clear_breakpoints
+clear_breakpoints:
+    adr     x9, 1f
+    sub     x9, x9, x0, lsl #3
+    br      x9
+    .irp    n, 15,14,13,12,11,10,9,8,7,6,5,4,3,2,1,0
+    msr     dbgbcr\n\()_el1, xzr
+    msr     dbgbvr\n\()_el1, xzr
+    .endr
+1:  ret
+
+    .global clear_watchpoints
+clear_watchpoints:
+    adr     x9, 1f
+    sub     x9, x9, x0, lsl #3
+    br      x9
+    .irp    n, 15,14,13,12,11,10,9,8,7,6,5,4,3,2,1,0
+    msr     dbgwcr\n\()_el1, xzr
+    msr     dbgwvr\n\()_el1, xzr
+    .endr
+1:  ret
+
 // read_id(x0 index): ID register op0 3, op1 0, CRn 0, CRm 1 + index / 8, op2 index % 8. Unallocated ones read as zero.
     .global read_id
 read_id:

@@ -3,6 +3,7 @@
 mod calls;
 mod exceptions;
 mod gic;
+mod granted;
 mod lifecycle;
 mod memory;
 mod mmio;
@@ -37,6 +38,10 @@ pub const ATTACKS: &[(&str, Attack)] = &[
     ("unknown-sysregs", sysregs::unknown),
     ("debug", sysregs::debug),
     ("timers", sysregs::timers),
+    ("sve", granted::sve),
+    ("pmu", granted::pmu),
+    ("debug-granted", granted::debug),
+    ("shown-features", granted::shown),
     ("set-way", sysregs::set_way),
     ("id-registers", sysregs::id_registers),
     ("own-exceptions", exceptions::own),

@@ -239,6 +239,28 @@ pub(super) fn id_registers(report: &mut Report) {
     report.value("no SVE details", mrs!("S3_0_C0_C4_4"), 0);
     report.value("no SME details", mrs!("S3_0_C0_C4_5"), 0);
     report.value("AFR0", mrs!("id_aa64afr0_el1"), 0);
+    // AArch32's, all of CRm 1 to 3; then what is younger than the list: PFR2, FPFR0, DFR1, ISAR3, MMFR3, MMFR4.
+    for (what, value) in [
+        ("ID_PFR0", mrs!("id_pfr0_el1")),
+        ("ID_DFR0", mrs!("id_dfr0_el1")),
+        ("ID_MMFR0", mrs!("id_mmfr0_el1")),
+        ("ID_ISAR0", mrs!("id_isar0_el1")),
+        ("ID_ISAR6", mrs!("S3_0_C0_C2_7")),
+        ("MVFR0", mrs!("mvfr0_el1")),
+        ("MVFR2", mrs!("mvfr2_el1")),
+        ("ID_PFR2", mrs!("S3_0_C0_C3_4")),
+        ("PFR2", mrs!("S3_0_C0_C4_2")),
+        ("FPFR0", mrs!("S3_0_C0_C4_7")),
+        ("DFR1", mrs!("id_aa64dfr1_el1")),
+        ("ISAR3", mrs!("S3_0_C0_C6_3")),
+        ("MMFR3", mrs!("S3_0_C0_C7_3")),
+        ("MMFR4", mrs!("S3_0_C0_C7_4")),
+    ] {
+        report.value(what, value, 0);
+    }
+    for (what, value) in [("CTR", mrs!("ctr_el0")), ("CLIDR", mrs!("clidr_el1")), ("CCSIDR", mrs!("ccsidr_el1"))] {
+        report.check(what, value.is_ok_and(|value| value != 0), "zero or a fault");
+    }
     report.value("reserved space reads 0", mrs!("S3_0_C0_C7_7"), 0);
     report.check("physical addresses", mrs!("id_aa64mmfr0_el1").is_ok(), "a fault");
     report.value("I am vCPU 0", mrs!("mpidr_el1").map(|value| value & 0xFF_00FF_FFFF), 0);
