@@ -58,13 +58,12 @@ fn open_sve() -> u64 {
 
 /// What is not zero in Z0 to Z31, P0 to P15 and FFR: 0 for nothing. Overwrites Z0, P0 and P1.
 fn sve_state() -> u64 {
-    let scalable = run!(
+    run!(
         ".irp n, 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
         "orr z0.d, z0.d, z\\n\\().d", ".endr",
         ".irp n, 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15", "cntp x11, p\\n, p\\n\\().b", "add x9, x9, x11", ".endr",
         "cntp x11, p0, p0.b", "add x9, x9, x11", "rdffr p1.b", "cntp x11, p1, p1.b", "add x9, x9, x11",
-        "ptrue p0.b", "cmpne p1.d, p0/z, z0.d, #0", "cntp x10, p0, p1.d", "add x10, x10, x9"; 0u64);
-    scalable
+        "ptrue p0.b", "cmpne p1.d, p0/z, z0.d, #0", "cntp x10, p0, p1.d", "add x10, x10, x9"; 0u64)
 }
 
 /// Leaves something in all of them.
