@@ -54,6 +54,12 @@ pub(crate) struct Built {
     pub(crate) records_len: usize,
     /// Domain names.
     pub(crate) domains: Vec<String>,
+    /// Whether each has a console.
+    pub(crate) consoles: Vec<bool>,
+    /// Index of the domain that console input goes to first.
+    pub(crate) input: Option<usize>,
+    /// First byte of the chord that leads it elsewhere; 0: there is none.
+    pub(crate) console_escape: u8,
     /// Whether the log has a UART of its own.
     pub(crate) own_log: bool,
     /// The ELF with symbols and its file name.
@@ -150,6 +156,9 @@ fn put_together(
         blob,
         records_len: plan.header.records_len as usize,
         domains: layout.domains.iter().map(|domain| domain.name.to_string()).collect(),
+        consoles: layout.domains.iter().map(|domain| domain.console.is_some()).collect(),
+        input: layout.input,
+        console_escape: layout.console_escape,
         own_log: plan.header.log_va != 0,
         symbols: (hyp.elf_name(), hyp.elf.clone()),
         flash: flash_size(board),

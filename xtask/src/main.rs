@@ -3,6 +3,7 @@
 //! Exit codes are a contract (ARCHITECTURE.md, commands): 0 fine, 1 the input is wrong, 2 usage or tool trouble, 3 time
 //! over.
 
+mod attach;
 mod bench;
 mod check;
 mod cpio;
@@ -19,6 +20,7 @@ mod hyp;
 mod image;
 mod pipeline;
 mod qemu;
+mod raw;
 mod render;
 mod repo;
 mod report;
@@ -26,6 +28,7 @@ mod run;
 mod setup;
 mod test;
 mod trouble;
+mod typing;
 mod wire;
 
 use clap::{Parser, Subcommand};

@@ -7,8 +7,9 @@ use crate::exec;
 use crate::repo;
 use crate::setup;
 use crate::trouble::Trouble;
+use crate::typing::{self, Input};
 use crate::wire::{Heard, Part, Wire};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -46,13 +47,15 @@ pub(crate) enum End {
     StayedOn,
     /// Stopped: time over.
     TimeOver,
+    /// Stopped by whoever was attached.
+    Left,
 }
 
 impl End {
     /// The exit code of `run`.
     pub(crate) fn code(self) -> u8 {
         match self {
-            Self::Parked(0) => 0,
+            Self::Parked(0) | Self::Left => 0,
             Self::Parked(_) => 1,
             Self::NoEndLine | Self::StayedOn => 2,
             Self::TimeOver => 3,
@@ -86,8 +89,8 @@ pub(crate) struct Run<'a> {
     pub(crate) decoder: Decoder,
     /// Give up after this.
     pub(crate) limit: Option<Duration>,
-    /// Forward our standard input.
-    pub(crate) stdin: bool,
+    /// Who types.
+    pub(crate) input: Input,
 }
 
 /// The arguments in `dts/<board>.qemu`: words, with `#` lines as comments.
@@ -145,11 +148,17 @@ pub(crate) fn run(mut run: Run<'_>, sink: &mut dyn Sink) -> Result<End, Trouble>
 }
 
 fn watch(child: &mut Child, run: &mut Run<'_>, sink: &mut dyn Sink) -> Result<End, Trouble> {
-    let input = child.stdin.take();
-    // Held until the end: a closed input would reach the guests' console as an event of its own.
-    let _held = if run.stdin { input.and_then(forward) } else { input };
-    let Some(output) = child.stdout.take() else { return Err(Trouble::other("QEMU has no output")) };
+    let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+        return Err(Trouble::other("QEMU has no pipes"));
+    };
     let (send, pieces) = mpsc::channel();
+    let leave = send.clone();
+    let (up, is_up) = mpsc::channel();
+    let mut up = Some(up);
+    let _held = typing::start(std::mem::replace(&mut run.input, Input::Nobody), input, is_up, move || {
+        // Where nobody listens any more, the run has ended by itself.
+        let _ = leave.send(Event::Left);
+    });
     thread::spawn(move || read_all(output, &send));
     let mut wire = Wire::new(run.domains);
     let mut log = Tail::new(run.log);
@@ -164,7 +173,11 @@ fn watch(child: &mut Child, run: &mut Run<'_>, sink: &mut dyn Sink) -> Result<En
         waited.look();
         let left = limit.map_or(Duration::MAX, |limit| limit.saturating_sub(started.elapsed()));
         match pieces.recv_timeout(left.min(LOOK_AGAIN)) {
-            Ok(piece) => {
+            Ok(Event::Left) => break End::Left,
+            Ok(Event::Dead) => break end,
+            Ok(Event::Heard(piece)) => {
+                // Where nobody waits for it, it does not matter.
+                up.take().map(|up| up.send(()));
                 let mut parked = None;
                 wire.feed(&piece, &mut |heard| parked = hear(heard, run, sink).or(parked));
                 if let Some(parked) = parked {
@@ -272,30 +285,24 @@ fn deliver(line: &str, decoder: &mut Decoder, sink: &mut dyn Sink) -> Option<u64
     own.strip_prefix("end parked=").and_then(|count| count.trim().parse().ok())
 }
 
+/// What the run waits for.
+enum Event {
+    /// The board has said this.
+    Heard(Vec<u8>),
+    /// It says nothing more.
+    Dead,
+    /// Whoever typed has left.
+    Left,
+}
+
 /// Reads what there is, as it comes, into `to`.
-fn read_all(mut from: impl Read, to: &mpsc::Sender<Vec<u8>>) {
+fn read_all(mut from: impl Read, to: &mpsc::Sender<Event>) {
     let mut buffer = [0; 4096];
     while let Ok(read @ 1..) = from.read(&mut buffer) {
-        if to.send(buffer[..read].to_vec()).is_err() {
+        if to.send(Event::Heard(buffer[..read].to_vec())).is_err() {
             return;
         }
     }
-}
-
-/// Copies our standard input to QEMU's on a thread of its own, which ends with the process.
-fn forward(mut to: std::process::ChildStdin) -> Option<std::process::ChildStdin> {
-    thread::spawn(move || {
-        let mut buffer = [0; 256];
-        let mut from = std::io::stdin();
-        while let Ok(read @ 1..) = from.read(&mut buffer) {
-            if to.write_all(&buffer[..read]).and_then(|()| to.flush()).is_err() {
-                return;
-            }
-        }
-        // The end of our input is no event for the guests: keep the pipe until the process ends.
-        loop {
-            thread::park();
-        }
-    });
-    None
+    // Where nobody listens any more, it is known already.
+    let _ = to.send(Event::Dead);
 }

@@ -3,6 +3,7 @@
 //! Standard output carries domain lines and nothing else; the hypervisor's log in words and all chatter go to standard
 //! error. Scripts rely on that and on the exit codes.
 
+use crate::attach::{Both, Console, Logs, Ptys};
 use crate::decode::{self, Decoder, OWN};
 use crate::image::{self, Built};
 use crate::pipeline::Options;
@@ -10,6 +11,7 @@ use crate::qemu::{self, Boot, Run, Sink};
 use crate::repo;
 use crate::setup;
 use crate::trouble::{Done, Trouble};
+use crate::typing::Input;
 use crate::wire::Part;
 use std::io::Write;
 use std::path::PathBuf;
@@ -23,6 +25,16 @@ pub(crate) struct Args {
     /// Stop the board after this many seconds
     #[arg(long, value_name = "SECS")]
     timeout: Option<u64>,
+    /// Attach this terminal to one domain: its bytes as it wrote them, keys go to it, Ctrl-] leaves. Others' lines and the
+    /// hypervisor's log go to standard error; where that is a terminal, others' lines are left out
+    #[arg(long, value_name = "DOMAIN")]
+    console: Option<String>,
+    /// Give each domain with a console a pseudo-terminal, and print `domain: /dev/pts/N` for each
+    #[arg(long, conflicts_with = "console")]
+    pty: bool,
+    /// Also write DOMAIN.log for each domain and hyp.log, the hypervisor's log in words, into this folder
+    #[arg(long, value_name = "DIR")]
+    log: Option<PathBuf>,
     /// How the image reaches the machine
     #[arg(long, value_enum, default_value = "image")]
     format: image::Format,
@@ -50,12 +62,26 @@ pub(crate) fn main(args: &Args) -> Done {
     let path = image::write(&built, &layout, &dir, args.format)?;
     eprintln!("run: {} ({} bytes)", repo::shown(&path), built.image.len());
     let boot = if args.format == image::Format::Flash { Boot::Flash(path) } else { Boot::Kernel(path) };
-    let end = boot_built(&built, boot, &args.qemu, args.timeout.map(Duration::from_secs), true, &mut Terminal)?;
+    let (mut sink, input): (Box<dyn Sink>, _) = match &args.console {
+        Some(name) => Console::attach(&built, name).map(|(console, input)| (Box::new(console) as _, input))?,
+        None if args.pty => Ptys::open(&built).map(|(ptys, input)| (Box::new(ptys) as _, input))?,
+        None => (Box::new(Terminal), Input::Stdin),
+    };
+    let limit = args.timeout.map(Duration::from_secs);
+    let end = match &args.log {
+        Some(dir) => {
+            let mut logs = Logs::new(dir, &built.domains)?;
+            boot_built(&built, boot, &args.qemu, limit, input, &mut Both(sink.as_mut(), &mut logs))?
+        }
+        None => boot_built(&built, boot, &args.qemu, limit, input, sink.as_mut())?,
+    };
+    // A terminal is as it was before anything else is said.
+    drop(sink);
     match end {
         qemu::End::NoEndLine => eprintln!("run: the machine stopped without the hypervisor's last line"),
         qemu::End::StayedOn => eprintln!("run: all domains have ended, but the machine did not go off"),
         qemu::End::TimeOver => eprintln!("run: time over"),
-        qemu::End::Parked(_) => {}
+        qemu::End::Parked(_) | qemu::End::Left => {}
     }
     Ok(end.code())
 }
@@ -66,7 +92,7 @@ pub(crate) fn boot_built(
     boot: Boot,
     extra: &[String],
     limit: Option<Duration>,
-    stdin: bool,
+    input: Input,
     sink: &mut dyn Sink,
 ) -> Result<qemu::End, Trouble> {
     let file = built.qemu.as_ref().ok_or_else(|| {
@@ -88,7 +114,7 @@ pub(crate) fn boot_built(
             domains: &built.domains,
             decoder: Decoder::new(elf),
             limit,
-            stdin,
+            input,
         },
         sink,
     )

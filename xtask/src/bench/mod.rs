@@ -23,6 +23,7 @@ use crate::repo;
 use crate::run;
 use crate::setup;
 use crate::trouble::{Done, Trouble};
+use crate::typing::Input;
 use crate::wire::{Lines, Part};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -110,7 +111,7 @@ impl Bench {
         limit: Duration,
     ) -> Result<Vec<String>, Trouble> {
         let mut heard = Heard::default();
-        let end = run::boot_built(built, Boot::Kernel(path), extra, Some(limit), false, &mut heard)?;
+        let end = run::boot_built(built, Boot::Kernel(path), extra, Some(limit), Input::Nobody, &mut heard)?;
         if end != End::Parked(0) {
             return Err(Trouble::other(format!(
                 "a measurement ended as {end:?}:\n{}\n{}",

@@ -9,6 +9,7 @@ use crate::qemu::{self, Boot, Sink};
 use crate::repo;
 use crate::run;
 use crate::trouble::Trouble;
+use crate::typing::Input;
 use crate::wire::{Lines, Part};
 use std::time::Duration;
 
@@ -90,7 +91,7 @@ fn boot_damaged(built: &Built, byte: usize, bit: u32) -> Result<Result<(), Strin
     let path = repo::target().join("test/bitflip/damaged.Image");
     repo::write(&path, &image)?;
     let mut heard = Heard::default();
-    let end = run::boot_built(built, Boot::Kernel(path), &[], Some(LIMIT), false, &mut heard)?;
+    let end = run::boot_built(built, Boot::Kernel(path), &[], Some(LIMIT), Input::Nobody, &mut heard)?;
     let mut report = String::new();
     if end != qemu::End::NoEndLine {
         report += &format!("it ended as {end:?}\n");

@@ -18,15 +18,23 @@ pub(super) struct Dialogue<'a> {
     steps: std::slice::Iter<'a, Step>,
     /// The line on the wire so far, prefix included.
     line: Vec<u8>,
-    /// Each domain's line that may still grow, prefix included, without what earlier steps have found.
-    open: BTreeMap<String, String>,
-    /// Whether the line on the wire has been looked at up to its end: it starts a new one.
+    /// The line on the wire has ended: the next byte starts a new one.
     ended: bool,
+    /// Each domain's line that may still grow.
+    open: BTreeMap<Vec<u8>, Open>,
+}
+
+/// A domain's line.
+struct Open {
+    /// Prefix and all, as if nobody had torn it apart.
+    text: Vec<u8>,
+    /// Up to here steps have found something.
+    found: usize,
 }
 
 impl<'a> Dialogue<'a> {
     pub(super) fn new(steps: &'a [Step]) -> Self {
-        Self { steps: steps.iter(), line: Vec::new(), open: BTreeMap::new(), ended: false }
+        Self { steps: steps.iter(), line: Vec::new(), ended: false, open: BTreeMap::new() }
     }
 
     /// What is to be typed before anything is heard.
@@ -44,9 +52,9 @@ impl<'a> Dialogue<'a> {
             self.ended = *byte == b'\n';
             if !self.ended {
                 self.line.push(*byte);
+                self.grow();
+                typed += &self.go_on();
             }
-            self.grow(*byte);
-            typed += &self.go_on();
         }
         typed
     }
@@ -57,18 +65,14 @@ impl<'a> Dialogue<'a> {
     }
 
     /// Adds the newest byte to its domain's line.
-    fn grow(&mut self, byte: u8) {
-        let line = String::from_utf8_lossy(&self.line);
-        let Some((name, rest)) = line.strip_prefix('[').and_then(|rest| rest.split_once(']')) else { return };
-        if rest == " " && byte == b' ' {
-            self.open.insert(name.into(), format!("[{name}] "));
-        } else if rest != "+ " && rest.len() > 1 && byte != b'\n' {
-            let open = self.open.entry(name.into()).or_insert_with(|| format!("[{name}] "));
-            // A character of several bytes counts once it is whole.
-            match line.chars().last() {
-                Some(last) if last != char::REPLACEMENT_CHARACTER => open.push(last),
-                _ => {}
-            }
+    fn grow(&mut self) {
+        let Some(bracket) = self.line.iter().position(|byte| *byte == b']') else { return };
+        let (prefix, rest) = self.line.split_at(bracket + 1);
+        let start = || Open { text: [prefix, b" "].concat(), found: 0 };
+        match rest {
+            [] | b"+" | b"+ " => {}
+            b" " => _ = self.open.insert(prefix.into(), start()),
+            [.., newest] => self.open.entry(prefix.into()).or_insert_with(start).text.push(*newest),
         }
     }
 
@@ -78,7 +82,7 @@ impl<'a> Dialogue<'a> {
         while let Some(step) = self.unfinished() {
             match step {
                 Step::Type(text) => typed += text,
-                Step::After(text) if !self.find(text) => break,
+                Step::After(text) if !self.find(text.as_bytes()) => break,
                 Step::After(_) => {}
             }
             self.steps.next();
@@ -86,11 +90,12 @@ impl<'a> Dialogue<'a> {
         typed
     }
 
-    /// Whether a line contains `text`; up to its end it is done with then.
-    fn find(&mut self, text: &str) -> bool {
-        for (name, open) in &mut self.open {
-            if let Some(at) = open.find(text) {
-                *open = format!("[{name}] {}", &open[at + text.len()..]);
+    /// Whether a line contains `text`, with an end behind all that has been found in it.
+    fn find(&mut self, text: &[u8]) -> bool {
+        for open in self.open.values_mut() {
+            let ends = open.text.windows(text.len().max(1)).zip(text.len()..).filter(|(there, _)| *there == text);
+            if let Some((_, end)) = ends.into_iter().find(|(_, end)| *end > open.found) {
+                open.found = end;
                 return true;
             }
         }
@@ -166,6 +171,14 @@ mod tests {
         let mut dialogue = Dialogue::new(&steps);
         assert_eq!(dialogue.hear(b"[a] first\n[a] second\n"), "");
         assert_eq!(dialogue.hear("[a] \u{e9} first".as_bytes()), "x");
+    }
+
+    #[test]
+    fn a_line_is_looked_at_as_a_whole() {
+        let steps = [after("[a] >"), types("h"), after("[a] > h"), types("i"), after("i"), types("!")];
+        let mut dialogue = Dialogue::new(&steps);
+        assert_eq!(dialogue.hear(b"[a] > "), "h");
+        assert_eq!((dialogue.hear(b"h"), dialogue.hear(b"i")), ("i".to_string(), "!".to_string()));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! A missing tool is an error, never a skipped test.
 
+mod attach;
 mod bitflip;
 mod boot;
 mod determinism;
@@ -23,7 +24,7 @@ use tally::Tally;
 /// Run everything that must hold, or only the named parts
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Parts: tidy, lint, host, scan, fixtures, guest-tree, boot, attack, determinism, bitflip; or scenarios in
+    /// Parts: tidy, lint, host, scan, fixtures, guest-tree, boot, attack, attach, determinism, bitflip; or scenarios in
     /// qemu/tests, by name or by group (`linux` for all `linux-…`)
     names: Vec<String>,
 }
@@ -41,6 +42,7 @@ const PARTS: &[(&str, Part)] = &[
     ("guest-tree", guest_tree::run),
     ("boot", boot::run),
     ("attack", scenario::run_all),
+    ("attach", attach::run),
     ("determinism", determinism::run),
     ("bitflip", bitflip::run),
 ];
