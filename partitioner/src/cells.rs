@@ -139,7 +139,8 @@ pub fn target<'a>(tree: Tree<'a>, cell: &Cell) -> Option<Node<'a>> {
     }
 }
 
-/// Whether a node and everything above it is enabled.
+/// Whether a node is part of the board, and it and everything above it is enabled.
 pub fn is_live(node: Node<'_>) -> bool {
-    node.is_enabled() && node.ancestors().all(Node::is_enabled)
+    let layout = |above: Node<'_>| above.name() == "domains" && above.ancestors().count() == 1;
+    node.is_enabled() && node.ancestors().all(|above| above.is_enabled() && !layout(above))
 }

@@ -57,6 +57,13 @@ fn known(consumer: Node<'_>, clock: &Clock<'_>, depth: u32) -> Option<u64> {
     number("clock-frequency")
 }
 
+/// The rate of a provider of one clock, whoever uses it.
+pub(crate) fn own_rate(provider: Node<'_>) -> Option<u32> {
+    provider.property("#clock-cells")?;
+    let clock = Clock { provider, arguments: Vec::new(), cell: Cell::default() };
+    rate(provider, &clock).filter(|_| count(provider, "#clock-cells", 0) == 0)
+}
+
 /// What `node` has assigned to `clock` (`assigned-clocks` and `assigned-clock-rates`, one rate for each).
 fn assigned(node: Node<'_>, clock: &Clock<'_>) -> Option<u64> {
     let same = |other: &Clock<'_>| other.provider == clock.provider && other.arguments == clock.arguments;

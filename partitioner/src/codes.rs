@@ -217,6 +217,12 @@ codes! {
     IMAGE_TOO_LARGE = error(1120);
     /// A device tree that would lie across two pieces of RAM.
     DTB_SCATTERED = error(1121);
+    /// A word for the generated device tree beside a given one.
+    WITH_GIVEN_TREE = error(1122);
+    /// An overlay that promises what the domain does not have.
+    OVERLAY_PROMISE = error(1123);
+    /// An overlay that refers to a node the domain's device tree does not have.
+    OVERLAY_REFERENCE = error(1124);
 
     /// A domain name that is taken.
     RESERVED_NAME = error(1201);

@@ -10,6 +10,7 @@ use crate::emit::guest::Guest;
 use crate::lent::{Full, Lent, List};
 use crate::model::{Board, Layout};
 use crate::ports::PortBitmap;
+use crate::promise;
 use crate::resolve::payload::Loader;
 use crate::resolve::place::Placer;
 use crate::resolve::util::up;
@@ -97,7 +98,7 @@ pub struct Memory<'m, 'a> {
     pub ranges: &'m mut [Range],
     /// For the verifier.
     pub scratch: &'m mut [u32],
-    /// For strings of guest device trees, 4 KiB are plenty.
+    /// For names in guest device trees, 4 KiB are plenty; with overlays four times the longest of these trees.
     pub bytes: &'m mut [u8],
 }
 
@@ -200,7 +201,11 @@ pub fn plan<'a, 'm>(
         mine.initrd = (initrd != 0).then_some((0, 0));
         let tree = match domain.dtb {
             Some(path) => loader.given_dtb(path, images, diagnostics),
-            None => Some(Guest { board, layout, domain, decided: mine }.write(blob, strings)? as u64),
+            None => {
+                let guest = Guest { board, layout, domain, decided: mine };
+                guest.check_overlay(diagnostics);
+                Some(guest.write(blob, strings)? as u64)
+            }
         };
         if let Some(len) = tree {
             loader.place_dtb(len, &mut payloads, mine, diagnostics)?;
@@ -255,7 +260,7 @@ pub fn plan<'a, 'm>(
         }
     };
     let blob = blob.get(..emitted.len).unwrap_or(&[]);
-    if !prove(blob, scratch, board, diagnostics)? {
+    if !prove(blob, scratch, board, layout, diagnostics)? {
         return Ok(None);
     }
     Ok(Some(Compiled {
@@ -278,15 +283,22 @@ fn last_intid(board: &Board<'_>, owners: &Owners, decided: &[Decided]) -> IntId 
     owned.into_iter().chain(console).max().unwrap_or(IntId(31))
 }
 
-/// Has the finished blob proven. A refusal is a mistake of the compiler, not of the layout.
+/// Has the finished blob proven. A refusal is a mistake of the compiler, unless it concerns what an overlay says.
 fn prove<'a>(
     blob: &[u8],
     scratch: &mut [u32],
     board: &Board<'a>,
+    layout: &Layout<'a, '_>,
     diagnostics: &mut Diagnostics<'_, 'a>,
 ) -> Result<bool, Full> {
-    let mut first = None;
-    let result = cofferdam_verify::verify(blob, scratch, &mut |finding| first = first.or(Some(finding)));
+    let (mut first, mut promised) = (None, false);
+    let result = cofferdam_verify::verify(blob, scratch, &mut |finding| match promise::of(layout, &finding) {
+        Some(diagnostic) => {
+            diagnostics.push(diagnostic);
+            promised = true;
+        }
+        None => first = first.or(Some(finding)),
+    });
     match result {
         Ok(_) => Ok(true),
         Err(Refusal::Scratch(_)) => Err(Full(Lent::Scratch)),
@@ -294,6 +306,7 @@ fn prove<'a>(
             diagnostics.push(internal(board, "the plan's own format"));
             Ok(false)
         }
+        Err(Refusal::Findings(_)) if promised && first.is_none() => Ok(false),
         Err(Refusal::Findings(_)) => {
             diagnostics.push(internal(board, first.map_or("?", |finding| finding.invariant())));
             Ok(false)

@@ -4,7 +4,7 @@
 //! Tables first, code second. A device that no table names counts as a DMA master (default deny); adding a line here is
 //! a statement about the device's data sheet, so each table says what its lines claim.
 
-use crate::cells::{is_pci, target};
+use crate::cells::{is_live, is_pci, target};
 use crate::model::Board;
 use cofferdam_dts::{Node, Property, Tree};
 
@@ -144,7 +144,7 @@ fn drives_reset(board: &Board<'_>, controller: Node<'_>) -> Option<&'static str>
 
 /// The GPIO controllers whose lines reset the board or turn it off, once for each such line.
 pub fn reset_controllers<'a>(tree: Tree<'a>) -> impl Iterator<Item = Node<'a>> {
-    let lines = tree.nodes().filter(|n| n.is_enabled() && RESET_LINES.iter().any(|c| n.is_compatible(c)));
+    let lines = tree.nodes().filter(|n| is_live(*n) && RESET_LINES.iter().any(|c| n.is_compatible(c)));
     let cells = lines.filter_map(|node| node.property("gpios").and_then(Property::cells)?.next());
     cells.filter_map(move |cell| target(tree, &cell))
 }

@@ -21,6 +21,7 @@ pub mod layout;
 mod lent;
 pub mod model;
 pub mod ports;
+mod promise;
 mod resolve;
 mod shape;
 

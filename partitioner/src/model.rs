@@ -169,6 +169,10 @@ pub struct Domain<'a> {
     pub dtb: Option<At<&'a str>>,
     /// `bootargs`.
     pub bootargs: Option<At<&'a str>>,
+    /// `rng-seed`: bytes for `/chosen`.
+    pub rng_seed: Option<&'a [u8]>,
+    /// `overlay { … }`: merged over the generated tree.
+    pub overlay: Option<Node<'a>>,
     /// `load`: where a raw kernel or Image goes.
     pub load: Option<At<Ipa>>,
     /// `entry`.

@@ -37,5 +37,9 @@ fn node<'a>(at: Node<'a>, sort: &mut [Sorted], diagnostics: &mut Diagnostics<'_,
     names::place(at, diagnostics);
     names::count(at, diagnostics);
     address::siblings(at, sort, diagnostics)?;
-    at.children().filter(|child| child.is_enabled()).try_for_each(|child| node(child, sort, diagnostics))
+    // An overlay is a part of another tree: its cells and neighbours are there.
+    let is_overlay = |child: &Node<'a>| child.name() == "overlay" && at.is_compatible("cofferdam,domain");
+    at.children()
+        .filter(|child| child.is_enabled() && !is_overlay(child))
+        .try_for_each(|child| node(child, sort, diagnostics))
 }

@@ -105,3 +105,38 @@ fn a_domain_without_a_console_speaks_by_its_own_uart() {
     has(node(&tree, "chosen"), &["stdout-path = \"/serial@9040000\";"]);
     has(node(&tree, "aliases"), &["serial1 = \"/serial@9040000\";"]);
 }
+
+#[test]
+fn an_overlay_replaces_adds_and_refers() {
+    let text = r#"/dts-v1/;
+#include "qemu-virt.dts"
+/ { domains { compatible = "cofferdam,domains-v1"; a {
+	compatible = "cofferdam,domain"; #address-cells = <2>; #size-cells = <2>; cpus = <&cpu0>; kernel = "a.elf";
+	access = <&gpio0>; console; bootargs = "one"; rng-seed = [000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f];
+	memory@40000000 { device_type = "memory"; reg = <0 0x40000000 0 0x1000000>; };
+	overlay {
+		compatible = "vendor,appliance", "cofferdam,domain";
+		chosen { bootargs = "two"; };
+		pins: gpio@9030000 { gpio-line-names = "power"; };
+		serial@9000000 { current-speed = <115200>; };
+		aliases { led0 = &led; };
+		leds {
+			compatible = "gpio-leds";
+			led: led-0 { gpios = <&gpio0 3 0>, <&pins 4 1>; };
+		};
+		crystal: crystal { compatible = "fixed-clock"; #clock-cells = <0>; clock-frequency = <32768>; };
+		timer-unit { compatible = "vendor,counter"; clocks = <&crystal>, <&clk24mhz>; interrupts-extended = <&gic 0 7 4>; };
+	};
+}; }; };"#;
+    let tree = source(text);
+    let gpio = phandle(&tree, "gpio@9030000");
+    has(&tree, &["\tcompatible = \"vendor,appliance\\0cofferdam,domain\";", "\tmodel = \"a\";"]);
+    assert_eq!(tree.matches("\tcompatible = \"cofferdam,domain\"").count(), 0, "{tree}");
+    has(node(&tree, "chosen"), &["bootargs = \"two\";", "rng-seed = <0x10203 0x4050607", "0x1c1d1e1f>;"]);
+    has(node(&tree, "gpio@9030000"), &["compatible = \"arm,pl061\\0arm,primecell\";", "gpio-line-names = \"power\";"]);
+    has(node(&tree, "led-0"), &[&format!("gpios = <{gpio} 0x03 0x00 {gpio} 0x04 0x01>;")]);
+    has(node(&tree, "aliases"), &["led0 = \"/leds/led-0\";", "serial0 = "]);
+    has(node(&tree, "serial@9000000"), &["current-speed = <0x1c200>;"]);
+    let clocks = format!("clocks = <{} {}>;", phandle(&tree, "crystal"), phandle(&tree, "clock-24000000"));
+    has(node(&tree, "timer-unit"), &[&clocks, "interrupts-extended = <0x01 0x00 0x07 0x04>;"]);
+}

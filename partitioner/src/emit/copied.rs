@@ -153,7 +153,7 @@ impl<'a> Guest<'_, 'a, '_> {
             None => {
                 let within = |parent: Node<'a>| self.granted(parent.id()).is_some();
                 let part = node.ancestors().any(within) && crate::cells::is_live(node) && !passes_on(node);
-                part || node.is_compatible("regulator-fixed")
+                part || node.is_compatible("regulator-fixed") && crate::cells::is_live(node)
             }
         }
     }

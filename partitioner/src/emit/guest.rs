@@ -4,9 +4,11 @@
 //! not have is left out.
 
 use super::fdt::Fdt;
+use super::overlay::Merge;
+use super::reader::Base;
 use super::supplies;
 use crate::layout::PMU_PPI;
-use crate::lent::Full;
+use crate::lent::{Full, Lent};
 use crate::model::{Board, DeviceGrant, Domain, Layout};
 use crate::resolve::{Decided, GICD_SIZE, GICR_SIZE, PAGE};
 use cofferdam_plan::IntId;
@@ -26,9 +28,18 @@ pub(crate) struct Guest<'g, 'a, 'l> {
 }
 
 impl<'a> Guest<'_, 'a, '_> {
-    /// Writes the tree into `bytes` and returns its length. The same decisions give the same bytes.
-    pub(crate) fn write(&self, bytes: &mut [u8], strings: &mut [u8]) -> Result<usize, Full> {
+    /// Writes the tree into `bytes` and returns its length. `scratch` is for names, and for a tree with an overlay as it was
+    /// without. The same decisions give the same bytes.
+    pub(crate) fn write(&self, bytes: &mut [u8], scratch: &mut [u8]) -> Result<usize, Full> {
+        let Some(overlay) = self.domain.overlay else { return self.generate(Fdt::new(bytes, scratch)) };
+        let (strings, base) = scratch.split_at_mut(scratch.len() / 4);
+        let len = self.generate(Fdt::new(base, strings)).map_err(|_| Full(Lent::Bytes))?;
         let mut fdt = Fdt::new(bytes, strings);
+        Merge { guest: self, base: Base::new(base.get(..len).unwrap_or(&[])), overlay }.write(&mut fdt);
+        fdt.finish()
+    }
+
+    fn generate(&self, mut fdt: Fdt<'_>) -> Result<usize, Full> {
         fdt.begin(format_args!(""));
         fdt.number("#address-cells", 2);
         fdt.number("#size-cells", 2);
@@ -68,6 +79,9 @@ impl<'a> Guest<'_, 'a, '_> {
             fdt.strings("bootargs", &[args.value]);
         }
         self.stdout(fdt);
+        if let Some(seed) = self.domain.rng_seed {
+            fdt.property("rng-seed", |fdt| fdt.bytes(seed));
+        }
         if let Some((start, end)) = self.decided.initrd {
             fdt.property("linux,initrd-start", |fdt| fdt.cells2(start));
             fdt.property("linux,initrd-end", |fdt| fdt.cells2(end));

@@ -3,6 +3,7 @@
 use super::copied::phandle;
 use super::fdt::Fdt;
 use super::guest::Guest;
+use crate::cells::is_live;
 use crate::clocks;
 use cofferdam_dts::Node;
 
@@ -53,7 +54,7 @@ impl<'a> Guest<'_, 'a, '_> {
             fdt.end();
             last = rate;
         }
-        let regulators = self.board.tree.nodes().filter(|node| node.is_compatible("regulator-fixed"));
+        let regulators = self.board.tree.nodes().filter(|node| node.is_compatible("regulator-fixed") && is_live(*node));
         for regulator in regulators.filter(|regulator| self.supplies_something(*regulator)) {
             fdt.begin(format_args!("regulator-{}", regulator.id().0));
             for property in REGULATOR.iter().filter_map(|name| regulator.property(name)) {
@@ -64,16 +65,18 @@ impl<'a> Guest<'_, 'a, '_> {
         }
     }
 
-    /// The nodes of the board that are in the guest's tree.
+    /// The nodes of board and overlay that are in the guest's tree.
     fn present(&self) -> impl Iterator<Item = Node<'a>> {
-        self.board.tree.nodes().filter(|node| !node.is_compatible("regulator-fixed") && self.has(*node))
+        let board = self.board.tree.nodes().filter(|node| !node.is_compatible("regulator-fixed") && self.has(*node));
+        board.chain(self.overlay_nodes())
     }
 
     /// The lowest rate above `last` of a fixed clock that is referred to.
     fn next_rate(&self, last: u32) -> Option<u32> {
         let console = self.decided.vuart.map(|_| CONSOLE);
         let others = self.present().flat_map(|node| {
-            let foreign = clocks::list(node, "clocks").filter(|clock| !self.has(clock.provider));
+            let foreign = clocks::list(node, "clocks")
+                .filter(|clock| !self.has(clock.provider) && !self.is_overlay(clock.provider));
             foreign.filter_map(move |clock| clocks::rate(node, &clock))
         });
         console.into_iter().chain(others).filter(|rate| *rate > last).min()

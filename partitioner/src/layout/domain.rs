@@ -5,7 +5,7 @@ use crate::board::is_cpu;
 use crate::cells::{self, target};
 use crate::codes;
 use crate::model::{At, Board, Domain};
-use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Node, Property, Span};
+use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Node, Property, Span, Value, ValueKind};
 use cofferdam_plan::Ipa;
 use cofferdam_plan::limits::{MAX_CPUS, MAX_NAME, MAX_VCPUS};
 use heapless::Vec;
@@ -28,6 +28,7 @@ pub(super) fn read<'a>(board: &Board<'a>, node: Node<'a>, diagnostics: &mut Diag
             diagnostics.push(d.help("every domain needs cpus = <&…>; kernel = \"…\"; and a memory@… node"));
         }
     }
+    given_tree(node, diagnostics);
     let text = |name: &str| {
         let property = node.property(name)?;
         Some(At { value: property.string()?, span: property.value_span() })
@@ -48,6 +49,8 @@ pub(super) fn read<'a>(board: &Board<'a>, node: Node<'a>, diagnostics: &mut Diag
         initrd: text("initrd"),
         dtb: text("dtb"),
         bootargs: text("bootargs"),
+        rng_seed: rng_seed(node, diagnostics),
+        overlay: node.child("overlay").filter(|overlay| overlay.is_enabled()),
         load: address("load"),
         entry: address("entry"),
         dtb_load: address("dtb-load"),
@@ -145,6 +148,31 @@ fn startable<'a>(board: &Board<'a>, cpu: Node<'a>, span: Span, diagnostics: &mut
         let place = method.map_or(cpu.span(), Property::value_span);
         diagnostics
             .push(d.also(place, "the board says so here").help("only enable-method = \"psci\" is supported so far"));
+    }
+}
+
+/// `rng-seed`: as many bytes as a random number generator is seeded with at least.
+fn rng_seed<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> Option<&'a [u8]> {
+    let property = node.property("rng-seed")?;
+    match property.values() {
+        [Value { kind: ValueKind::Bytes(bytes), .. }] if (32..=512).contains(&bytes.len()) => Some(bytes),
+        _ => {
+            words::wrong_type(property, "one string of 32 to 512 bytes, as in [01 23 …]", diagnostics);
+            None
+        }
+    }
+}
+
+/// Words that say something of the generated tree say nothing of one the layout brings.
+fn given_tree<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) {
+    let Some(dtb) = node.property("dtb") else { return };
+    let words = ["bootargs", "rng-seed"].into_iter().filter_map(|word| Some((word, node.property(word)?.span())));
+    let overlay = node.child("overlay").map(|overlay| ("overlay", overlay.span()));
+    for (word, span) in words.chain(overlay) {
+        let message = "`{1}` of domain `{0}` is for the generated device tree, but `dtb` brings another one";
+        let d = Diagnostic::new(codes::WITH_GIVEN_TREE, span, message);
+        let d = d.args(&[Arg::Text(node.name()), Arg::Text(word)]).also(dtb.span(), "this replaces the generated tree");
+        diagnostics.push(d.help("put it into the tree of `dtb`, or leave `dtb` out"));
     }
 }
 

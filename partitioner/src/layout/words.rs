@@ -44,6 +44,7 @@ pub(super) const DOMAIN: &[(&str, Kind)] = &[
     ("initrd", Text),
     ("dtb", Text),
     ("bootargs", Text),
+    ("rng-seed", Any),
     ("access", References),
     ("reg-ipa", Cells),
     ("board-authority", References),
@@ -66,7 +67,7 @@ pub(super) const DOMAIN: &[(&str, Kind)] = &[
 ];
 
 /// Nodes a domain may have, by the name before the `@`.
-pub(super) const CHILDREN: &[(&str, Kind)] = &[("memory", Any), ("file", Any)];
+pub(super) const CHILDREN: &[(&str, Kind)] = &[("memory", Any), ("file", Any), ("overlay", Any)];
 
 /// Words of a `memory@…` node.
 pub(super) const MEMORY: &[(&str, Kind)] =
