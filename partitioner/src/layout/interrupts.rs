@@ -55,7 +55,7 @@ pub(super) fn collect<'a>(
                 let message = "domain `{0}` asks for {1}, which has a per-CPU interrupt: it comes with the CPU, not with a device";
                 let d = Diagnostic::new(codes::PER_CPU_INTERRUPT, grant.span, message).args(&args);
                 let d = d.also(specifier.span, "this interrupt");
-                diagnostics.push(d.help("leave it out; every vCPU has the virtual timer's interrupt anyway"));
+                diagnostics.push(d.help("leave it out: timers come with the CPUs, performance counters by `pmu;`"));
             }
             Line::OutOfRange | Line::BadType => {
                 let message = "{1} has an interrupt that {2} cannot have";

@@ -40,13 +40,12 @@ pub(super) fn scalable(flags: u32, f: &Features, cptr: u64) {
 
 /// The part of MDCR_EL2 that traps debug and performance registers of a domain with `flags`.
 ///
-/// A grant of debug leaves the OS lock, its double lock and power control (TDOSA) and the debug ROM (TDRA) trapped: with the OS
-/// lock open and out of reach, MDSCR_EL1.HDE and the rest of EDSCR's image are read-only (D24.3.20).
+/// A grant of debug leaves the OS lock, its double lock and power control (TDOSA), the debug ROM (TDRA) and, where that can be told
+/// apart, the channel to an external debugger (TDCC) trapped: with the OS lock open and out of reach, MDSCR_EL1.HDE and the
+/// rest of EDSCR's image are read-only (D24.3.20).
 pub(super) fn traps(flags: u32, f: &Features) -> FieldValue<u64, MDCR_EL2::Register> {
     let mut mdcr = MDCR_EL2::TDOSA::SET + MDCR_EL2::TDRA::SET;
-    if flags & DomainFlags::DEBUG == 0 {
-        mdcr += MDCR_EL2::TDA::SET;
-    }
+    mdcr += if flags & DomainFlags::DEBUG == 0 { MDCR_EL2::TDA::SET } else { MDCR_EL2::TDCC.val(f.fine_traps.into()) };
     if f.pmu && flags & DomainFlags::PMU == 0 {
         mdcr += MDCR_EL2::TPM::SET + MDCR_EL2::TPMCR::SET;
     }

@@ -275,6 +275,23 @@ pub(super) fn debug(report: &mut Report) {
     report.equal("nothing left at CPU_ON", FOUND.load(SeqCst), 0);
 }
 
+/// Everything granted, used, and reset by a restart: each run finds it as the first one did, time included (I78).
+pub(super) fn restart(report: &mut Report) {
+    let second = clock::to_ticks(Duration::from_secs(1));
+    report.check("time has just begun", clock::ticks() < second, clock::ticks());
+    report.equal("SVE as after reset", open_sve() | sve_state(), 0);
+    report.equal("counters as after reset", counters_state(), 0);
+    report.equal("debug registers as after reset", debug_state(), 0);
+    dirty_sve();
+    dirty_counters();
+    write_sysreg!("mdscr_el1", MONITOR);
+    write_sysreg!("dbgbvr0_el1", 0x4000_0000);
+    write_sysreg!("dbgbcr5_el1", 0x1E6);
+    write_sysreg!("dbgwcr0_el1", 0x1FFE);
+    clock::sleep_until(second);
+    psci::system_reset()
+}
+
 /// What the ID registers show works: an instruction or a register of each feature that could be trapped.
 pub(super) fn shown(report: &mut Report) {
     let (pfr0, pfr1) = (read_sysreg!("id_aa64pfr0_el1"), read_sysreg!("id_aa64pfr1_el1"));

@@ -41,6 +41,7 @@ pub const ATTACKS: &[(&str, Attack)] = &[
     ("sve", granted::sve),
     ("pmu", granted::pmu),
     ("debug-granted", granted::debug),
+    ("granted-restart", granted::restart),
     ("shown-features", granted::shown),
     ("set-way", sysregs::set_way),
     ("id-registers", sysregs::id_registers),
