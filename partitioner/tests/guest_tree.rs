@@ -140,3 +140,39 @@ fn an_overlay_replaces_adds_and_refers() {
     let clocks = format!("clocks = <{} {}>;", phandle(&tree, "crystal"), phandle(&tree, "clock-24000000"));
     has(node(&tree, "timer-unit"), &[&clocks, "interrupts-extended = <0x01 0x00 0x07 0x04>;"]);
 }
+
+#[test]
+fn caches_and_topology_are_those_of_the_domains_cpus() {
+    let text = r#"/dts-v1/;
+#include "qemu-virt.dts"
+/ { cpus {
+	cpu-map {
+		cluster0 { core0 { cpu = <&cpu0>; }; core1 { cpu = <&cpu1>; }; };
+		cluster1 { core0 { cpu = <&cpu2>; }; core1 { cpu = <&cpu3>; }; };
+	};
+	left: l2-cache0 { compatible = "cache"; cache-level = <2>; cache-unified; next-level-cache = <&last>; };
+	right: l2-cache1 { compatible = "cache"; cache-level = <2>; cache-unified; cache-size = <0x80000>; next-level-cache = <&last>; };
+	last: l3-cache { compatible = "cache"; cache-level = <3>; cache-unified; };
+}; };
+&cpu0 { next-level-cache = <&left>; };
+&cpu2 { next-level-cache = <&right>; d-cache-size = <0x8000>; cpu-idle-states = <&right>; };
+&cpu3 { next-level-cache = <&right>; capacity-dmips-mhz = <1024>; };
+/ { domains { compatible = "cofferdam,domains-v1"; a {
+	compatible = "cofferdam,domain"; #address-cells = <2>; #size-cells = <2>; cpus = <&cpu3>, <&cpu2>; kernel = "a.elf";
+	memory@40000000 { device_type = "memory"; reg = <0 0x40000000 0 0x1000000>; };
+}; }; };"#;
+    let tree = source(text);
+    let (l2, l3) = (phandle(&tree, "cache-0"), phandle(&tree, "cache-1"));
+    has(node(&tree, "cache-0"), &["cache-size = <0x80000>;", &format!("next-level-cache = <{l3}>;")]);
+    has(
+        node(&tree, "cpu@0"),
+        &[&format!("next-level-cache = <{l2}>;"), "capacity-dmips-mhz = <0x400>;", "reg = <0x00>;"],
+    );
+    has(node(&tree, "cpu@1"), &[&format!("next-level-cache = <{l2}>;"), "d-cache-size = <0x8000>;"]);
+    let (first, second) = (phandle(&tree, "cpu@0"), phandle(&tree, "cpu@1"));
+    // The board's second cluster is the guest's only one: core 0 is what the board calls cpu2, the guest's vCPU 1.
+    has(node(&tree, "cluster0"), &[&format!("cpu = <{second}>;"), &format!("cpu = <{first}>;")]);
+    for gone in ["cluster1", "cpu-idle-states", "cache-2"] {
+        assert!(!tree.contains(gone), "{gone} is in\n{tree}");
+    }
+}

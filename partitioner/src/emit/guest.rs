@@ -101,24 +101,6 @@ impl<'a> Guest<'_, 'a, '_> {
         }
     }
 
-    fn cpus(&self, fdt: &mut Fdt<'_>) {
-        fdt.begin(format_args!("cpus"));
-        fdt.number("#address-cells", 1);
-        fdt.number("#size-cells", 0);
-        for (vcpu, cpu) in self.domain.cpus.iter().enumerate() {
-            fdt.begin(format_args!("cpu@{vcpu:x}"));
-            fdt.strings("device_type", &["cpu"]);
-            let node = self.board.cpus.get(cpu.value).map(|cpu| cpu.node);
-            if let Some(compatible) = node.and_then(|node| node.property("compatible")) {
-                fdt.property("compatible", |fdt| compatible.strings().for_each(|(text, _)| fdt.text(text)));
-            }
-            fdt.number("reg", vcpu as u32);
-            fdt.strings("enable-method", &["psci"]);
-            fdt.end();
-        }
-        fdt.end();
-    }
-
     /// Only the two timers a guest has, by name: the list without names starts with the secure one.
     fn timer(&self, fdt: &mut Fdt<'_>) {
         let Some(timer) = &self.board.timer else { return };

@@ -7,6 +7,7 @@ pub(crate) mod assemble;
 pub(crate) mod audit;
 pub(crate) mod blob;
 pub(crate) mod copied;
+pub(crate) mod cpus;
 pub(crate) mod el2;
 pub(crate) mod fdt;
 pub(crate) mod guest;

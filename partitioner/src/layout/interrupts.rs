@@ -31,6 +31,12 @@ pub(super) fn collect<'a>(
         let owner = lists.owners.of(controller).map(|index| lists.devices[index].domain);
         let args = [Arg::Text(domain.name), Arg::Node(node), Arg::Node(controller)];
         if !root && owner == Some(grant.domain) {
+            if controller.property("interrupt-map").is_some() {
+                let message = "domain `{0}` asks for {1}, whose interrupts go through the `interrupt-map` of {2}: that is not supported yet";
+                let d = Diagnostic::new(codes::NOT_SUPPORTED_YET, grant.span, message).args(&args);
+                let help = "write the interrupt of the map's controller into {1}: interrupts-extended = <&… …>;";
+                diagnostics.push(d.also(specifier.span, "this interrupt").help(help));
+            }
             continue;
         }
         if !root {
