@@ -19,6 +19,8 @@ pub(crate) struct Found {
     name: String,
     /// Where it was found.
     pub(crate) path: Option<PathBuf>,
+    /// The ELF file with its symbols, where it is one.
+    pub(crate) symbols: Option<PathBuf>,
     bytes: Option<Vec<u8>>,
     next: OnceCell<Box<Found>>,
 }
@@ -54,40 +56,41 @@ impl Guests {
             slot = &found.next;
         }
         slot.get_or_init(|| {
-            let (path, bytes) = match self.look(name) {
-                Ok(Some((path, bytes))) => (Some(path), Some(bytes)),
-                Ok(None) => (None, None),
-                Err(trouble) => {
-                    self.trouble.set(Some(trouble));
-                    (None, None)
-                }
-            };
-            Box::new(Found { name: name.into(), path, bytes, next: OnceCell::new() })
+            let looked = self.look(name).unwrap_or_else(|trouble| {
+                self.trouble.set(Some(trouble));
+                None
+            });
+            let missing = Found { name: name.into(), path: None, symbols: None, bytes: None, next: OnceCell::new() };
+            Box::new(looked.unwrap_or(missing))
         })
     }
 
-    fn look(&self, name: &str) -> Result<Option<(PathBuf, Vec<u8>)>, Trouble> {
+    fn look(&self, name: &str) -> Result<Option<Found>, Trouble> {
         for folder in &self.folders {
             let path = folder.join(name);
             if path.is_file() {
-                let bytes = repo::read(&path)?;
-                return Ok(Some((path, bytes)));
+                return Ok(Some(Found::new(name, path)?));
             }
         }
         if let Some(path) = debian::find(name)? {
-            let bytes = repo::read(&path)?;
-            return Ok(Some((path, bytes)));
+            return Ok(Some(Found::new(name, path)?));
         }
         let Some(example) = name.strip_suffix(".elf").filter(|example| is_example(example)) else { return Ok(None) };
         let built = cross::build(cross::UNIKERNEL, &Item::Example(example.into()))?;
         let built = built.first().ok_or_else(|| Trouble::other(format!("{name} has not been built")))?;
         let path = repo::target().join("guests").join(name);
-        let bytes = ship(built, &path)?;
-        Ok(Some((path, bytes)))
+        ship(built, &path)?;
+        Ok(Some(Found { symbols: Some(built.clone()), ..Found::new(name, path)? }))
     }
 }
 
 impl Found {
+    fn new(name: &str, path: PathBuf) -> Result<Self, Trouble> {
+        let bytes = repo::read(&path)?;
+        let symbols = Elf::new(&bytes).is_ok().then(|| path.clone());
+        Ok(Self { name: name.into(), path: Some(path), symbols, bytes: Some(bytes), next: OnceCell::new() })
+    }
+
     /// The file's bytes.
     pub(crate) fn bytes(&self) -> Option<&[u8]> {
         self.bytes.as_deref()

@@ -8,6 +8,7 @@ use crate::pipeline::{self, Job, Options, Outcome};
 use crate::render;
 use crate::repo;
 use crate::trouble::{Done, Trouble};
+use cofferdam_partitioner::model::Domain;
 use cofferdam_plan::Plan;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -54,6 +55,8 @@ pub(crate) struct Built {
     pub(crate) records_len: usize,
     /// Domain names.
     pub(crate) domains: Vec<String>,
+    /// Their guests.
+    pub(crate) guests: Vec<Guest>,
     /// Whether each has a console.
     pub(crate) consoles: Vec<bool>,
     /// Index of the domain that console input goes to first.
@@ -68,6 +71,16 @@ pub(crate) struct Built {
     pub(crate) flash: Option<u64>,
     /// QEMU's arguments for the board, where they are known: `<board>.qemu` beside the board file.
     pub(crate) qemu: Option<PathBuf>,
+}
+
+/// What a debugger wants to know of one domain's guest.
+pub(crate) struct Guest {
+    /// Where its vCPU 0 starts.
+    pub(crate) entry: u64,
+    /// Its vCPUs, as places in the board's list of CPUs.
+    pub(crate) cpus: Vec<usize>,
+    /// The file with its symbols, where its kernel is an ELF.
+    pub(crate) symbols: Option<PathBuf>,
 }
 
 /// The command itself.
@@ -156,6 +169,7 @@ fn put_together(
         blob,
         records_len: plan.header.records_len as usize,
         domains: layout.domains.iter().map(|domain| domain.name.to_string()).collect(),
+        guests: layout.domains.iter().zip(plan.domains).map(|(domain, record)| guest(domain, record, guests)).collect(),
         consoles: layout.domains.iter().map(|domain| domain.console.is_some()).collect(),
         input: layout.input,
         console_escape: layout.console_escape,
@@ -164,6 +178,14 @@ fn put_together(
         flash: flash_size(board),
         qemu: board_arguments(outcome),
     }))
+}
+
+fn guest(domain: &Domain<'_>, record: &cofferdam_plan::Domain, guests: &Guests) -> Guest {
+    Guest {
+        entry: record.entry.0,
+        cpus: domain.cpus.iter().map(|cpu| cpu.value).collect(),
+        symbols: domain.kernel.and_then(|kernel| guests.find(kernel.value).symbols.clone()),
+    }
 }
 
 /// Writes `built` in one format into `dir`, with the hypervisor's symbols beside it.

@@ -15,6 +15,7 @@ mod exec;
 mod explain;
 mod files;
 mod formats;
+mod gdb;
 mod guests;
 mod hyp;
 mod image;
@@ -51,6 +52,7 @@ enum Command {
     Check(check::Args),
     Image(image::Args),
     Run(run::Args),
+    Gdb(gdb::Args),
     Bench(bench::Args),
     Report(report::Args),
     Test(test::Args),
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::main(&args),
         Command::Image(args) => image::main(&args),
         Command::Run(args) => run::main(&args),
+        Command::Gdb(args) => gdb::main(&args),
         Command::Bench(args) => bench::main(&args),
         Command::Report(args) => report::main(&args),
         Command::Test(args) => test::main(&args),

@@ -1,6 +1,6 @@
 //! `cargo xtask setup`: finds the tools the other commands need, and installs what is missing.
 //!
-//! Three things: QEMU ≥ 10, dtc (tests only), and a core library for the bare-metal target. What was found is kept in
+//! Three things: QEMU ≥ 10, dtc (tests only), and a core library for the bare-metal target; gdb when it is first asked for. What was found is kept in
 //! `target/setup/`, with size and time of the files it rests on: a second call compares those and starts no process. The
 //! user's apt sources and Rust default are never touched.
 
@@ -57,6 +57,24 @@ pub(crate) fn qemu() -> Result<PathBuf, Trouble> {
 /// The device-tree compiler, oracle of the front end's tests.
 pub(crate) fn dtc() -> Result<PathBuf, Trouble> {
     tool("dtc", "device-tree-compiler", "dtc", |_| Ok(true))
+}
+
+/// gdb for AArch64: one that knows many architectures, or a cross toolchain's. Asked for on demand only.
+pub(crate) fn gdb() -> Result<PathBuf, Trouble> {
+    let good = |path: &Path| {
+        let mut gdb = Command::new(path);
+        gdb.args(["-nx", "-batch", "-ex", "set architecture aarch64", "-ex", "show architecture"]);
+        let said = exec::output(&mut gdb, Duration::from_secs(20))?;
+        Ok(String::from_utf8_lossy(&said.stdout).contains("\"aarch64\""))
+    };
+    for program in ["gdb-multiarch", "aarch64-linux-gnu-gdb", "aarch64-none-elf-gdb", "aarch64-elf-gdb", "gdb"] {
+        if let Some(path) = repo::which(program)
+            && good(&path)?
+        {
+            return Ok(path);
+        }
+    }
+    tool("gdb-multiarch", "gdb-multiarch", "gdb for AArch64", good)
 }
 
 /// `program` from `PATH` where it is good enough, else from Debian's `package`.

@@ -8,6 +8,7 @@ mod boot;
 mod determinism;
 mod dialogue;
 mod fixtures;
+mod gdb;
 mod guest_tree;
 mod host;
 mod lint;
@@ -24,8 +25,8 @@ use tally::Tally;
 /// Run everything that must hold, or only the named parts
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Parts: tidy, lint, host, scan, fixtures, guest-tree, boot, attack, attach, determinism, bitflip; or scenarios in
-    /// qemu/tests, by name or by group (`linux` for all `linux-…`)
+    /// Parts: tidy, lint, host, scan, fixtures, guest-tree, boot, attack, attach, gdb, determinism, bitflip; or scenarios
+    /// in qemu/tests, by name or by group (`linux` for all `linux-…`)
     names: Vec<String>,
 }
 
@@ -43,6 +44,7 @@ const PARTS: &[(&str, Part)] = &[
     ("boot", boot::run),
     ("attack", scenario::run_all),
     ("attach", attach::run),
+    ("gdb", gdb::run),
     ("determinism", determinism::run),
     ("bitflip", bitflip::run),
 ];
