@@ -86,7 +86,7 @@ fn download(name: &str, dir: &Path) -> Result<PathBuf, Trouble> {
     }
     let tool = |program: &str, words: &[&str]| {
         let mut command = Command::new(program);
-        command.arg("-q").args(&options).args(words).current_dir(dir).stdin(Stdio::null()).stdout(std::io::stderr());
+        command.arg("-qq").args(&options).args(words).current_dir(dir).stdin(Stdio::null()).stdout(std::io::stderr());
         command
     };
     exec::run(&mut tool("apt-get", &["update"]), UPDATE_LIMIT)?;
