@@ -170,7 +170,6 @@ pub(crate) fn flush(plan: &'static Plan<'static>) {
     if !staged && OWN.is_empty() && SAID.is_empty() && cpu.state.output.is_empty() {
         return cpu.deadlines.clear(Duty::Output);
     }
-    let soon = || now().saturating_add(frequency() / 1000);
     let again = match left {
         Some(Left::Until(at)) => at,
         Some(Left::Room | Left::More) => soon(),
@@ -254,18 +253,35 @@ pub(crate) fn access(cpu: &PerCpu, access: Access) -> Option<Outcome> {
         let (outcome, effect) = vuart.access(access, room, &state.input);
         apply(plan, domain, effect);
         // After a full ring has been seen too: whoever drains may have looked for it just before.
-        (outcome, effect.send.is_some() || !room)
+        (outcome, effect.send.or((!room).then_some(b'\n')))
     })?;
     if state.vuart.take_asked() {
         state.vuart.ask(|vuart| refresh(plan, domain, vuart));
     }
-    if changed {
-        flush(plan);
+    if let Some(byte) = changed {
+        sent(cpu, byte);
     }
     if usize::from(cpu.id.0) == READER.load(Ordering::Relaxed) {
         resume(plan, domain);
     }
     Some(outcome)
+}
+
+/// A guest has written `byte`. The multiplexer is asked for whole lines and every 64 bytes; what is shorter waits a
+/// millisecond for more, so that a guest that prints byte by byte does not pay for all of it with each.
+fn sent(cpu: &PerCpu, byte: u8) {
+    let plan = cpu.plan();
+    let can_wait = plan.header.flags & HeaderFlags::GROUP0 != 0 && byte != b'\n';
+    if !can_wait || cpu.state.output.len().is_multiple_of(PER_CALL) {
+        flush(plan);
+    } else if !cpu.deadlines.has(Duty::Output) {
+        cpu.deadlines.set(Duty::Output, soon());
+    }
+}
+
+/// A millisecond from now.
+fn soon() -> u64 {
+    now().saturating_add(frequency() / 1000)
 }
 
 /// Lets receive interrupts through again once the input ring of `domain`, which reads, has room.

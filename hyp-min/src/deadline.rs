@@ -34,6 +34,11 @@ impl Deadlines {
         self.arm();
     }
 
+    /// Whether `duty` is still to come.
+    pub(crate) fn has(&self, duty: Duty) -> bool {
+        self.0.get(duty as usize).is_some_and(|at| at.get() != u64::MAX)
+    }
+
     /// `duty` does not come.
     pub(crate) fn clear(&self, duty: Duty) {
         self.set(duty, u64::MAX);

@@ -306,6 +306,11 @@ impl Mux {
                 let byte = sources.domain(index).and_then(Ring::pop);
                 let (Some(byte), Some(source)) = (byte, self.sources.get_mut(index)) else { return };
                 source.seen = 0;
+                if self.wire == wire && source.encoder.is_plain(byte) {
+                    self.grow(now);
+                    self.staged = Some(index);
+                    return self.put(byte);
+                }
                 let text = source.encoder.feed(byte);
                 self.grow(now);
                 if text.is_nothing() {

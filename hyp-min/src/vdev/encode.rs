@@ -79,6 +79,13 @@ impl Encoder {
         Self { held: [0; 3], held_len: 0, carriage: false, backslash: false }
     }
 
+    /// Whether `byte` is text that stands for itself here and leaves nothing to remember: most are.
+    #[inline]
+    pub(super) const fn is_plain(&self, byte: u8) -> bool {
+        let nothing_held = self.held_len == 0 && !self.carriage && !self.backslash;
+        nothing_held && matches!(byte, b' '..=b'~') && byte != b'\\'
+    }
+
     /// Takes one byte.
     pub(super) fn feed(&mut self, byte: u8) -> Text {
         let mut text = Text::new();
@@ -179,6 +186,22 @@ mod tests {
         assert_eq!(encoded(b"\\x1B\n"), "\\\\x781B\n");
         assert_eq!(encoded(b"\\\x1b\\\\xx\n"), "\\\\x1B\\\\\\x78x\n");
         assert_eq!(encoded(b"\\\rx\\\nx\n"), "\\\\x0Dx\\\nx\n");
+    }
+
+    #[test]
+    fn plain_bytes_come_out_as_they_are_and_change_nothing() {
+        for first in 0..=255u8 {
+            for second in 0..=255u8 {
+                let mut encoder = Encoder::new();
+                encoder.feed(first);
+                if encoder.is_plain(second) {
+                    let (text, after) = (encoder.feed(second), encoder);
+                    assert_eq!((text.bytes(), text.ends_line), (&[second][..], false), "{first:#x} {second:#x}");
+                    assert_eq!((after.held_len, after.carriage, after.backslash), (0, false, false));
+                }
+            }
+        }
+        assert!((b' '..=b'~').filter(|byte| Encoder::new().is_plain(*byte)).count() == 94, "all but the backslash");
     }
 
     #[test]
