@@ -5,6 +5,7 @@
 
 use crate::arch::aarch64::percpu::PerCpu;
 use crate::arch::aarch64::{enter, firmware, park, plan_bytes, plan_offset, registers, secondary_offset};
+use crate::dev::gicv2::Gic;
 use crate::dev::gicv3::Distributor;
 use crate::{console, machine, state};
 use cofferdam_plan::{Header, Plan, PlanError};
@@ -33,7 +34,9 @@ extern "C" fn primary_main(index: usize, failed_probe: u64) -> ! {
         refuse();
     }
     // 4. The distributor.
-    if !Distributor::new(plan.header.gicd_va).set_up(plan) {
+    if let Some(gic) = Gic::of(plan.header) {
+        gic.set_up_distributor(plan);
+    } else if !Distributor::new(plan.header.gicd_va).set_up(plan) {
         defmt::error!("refused: the distributor does not follow");
         refuse();
     }

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)] // the system counter
 
 use crate::arch::aarch64::percpu::PerCpu;
-use crate::arch::aarch64::registers::mrs;
+use crate::arch::aarch64::registers::{mrs, trap_wfi};
 use crate::deadline::Duty;
 use crate::dev::pl011::Pl011;
 use crate::state::{self, state_of};
@@ -95,7 +95,8 @@ fn reader<'a>(plan: &'a Plan<'_>) -> Option<&'a Domain> {
 
 /// Whether what is typed can go to `domain`.
 fn can_read(domain: &Domain) -> bool {
-    domain.flags & DomainFlags::CONSOLE != 0 && !state_of(domain).is_over()
+    let reads = domain.flags & (DomainFlags::CONSOLE | DomainFlags::OUTPUT_ONLY) == DomainFlags::CONSOLE;
+    reads && !state_of(domain).is_over()
 }
 
 /// Boot CPU, before anything is said.
@@ -168,7 +169,7 @@ pub(crate) fn flush(plan: &'static Plan<'static>) {
     // Others' bytes are their CPUs' duty: nobody's output makes this one look again (invariant I75).
     let Some(cpu) = cpu else { return };
     if !staged && OWN.is_empty() && SAID.is_empty() && cpu.state.output.is_empty() {
-        return cpu.deadlines.clear(Duty::Output);
+        return look_again(cpu, u64::MAX);
     }
     let again = match left {
         Some(Left::Until(at)) => at,
@@ -178,7 +179,7 @@ pub(crate) fn flush(plan: &'static Plan<'static>) {
         // Another CPU does it. It may belong to a guest that has silenced its FIQs: look again from here.
         None => soon(),
     };
-    cpu.deadlines.set(Duty::Output, again);
+    look_again(cpu, again);
 }
 
 /// Sends what both UARTs take now, within the bound of one call each.
@@ -189,6 +190,15 @@ fn send(plan: &'static Plan<'static>, mux: &mut Mux) -> Left {
     match log_target(plan) {
         Some(log) if !OWN.pour(PER_CALL, |byte| log.send(byte)) => Left::Room,
         _ => left,
+    }
+}
+
+/// Has this CPU look for its output at counter value `at`, `u64::MAX` for never. While a guest has a GICv2's CPU interface
+/// EL2's timer does not come: then the guest's WFI does.
+fn look_again(cpu: &PerCpu, at: u64) {
+    cpu.deadlines.set(Duty::Output, at);
+    if cpu.gicv2.is_some() {
+        trap_wfi(at != u64::MAX || cpu.domain().flags & DomainFlags::TRAP_WFI != 0);
     }
 }
 

@@ -6,6 +6,7 @@
 use crate::arch::aarch64::features::field;
 use crate::arch::aarch64::registers::mrs;
 use crate::console;
+use crate::dev::gicv2::Gic;
 use crate::dev::gicv3::{Distributor, Redistributor};
 use cofferdam_plan::{HeaderFlags, Plan};
 
@@ -48,7 +49,39 @@ pub(crate) fn check(plan: &Plan<'_>, plan_offset: u64, failed_probe: u64) -> boo
     if refuse(frequency != 0 && (header.cntfrq == 0 || header.cntfrq == frequency)) {
         defmt::error!("refused: CNTFRQ_EL0 is {=u32} Hz, planned {=u32}", frequency, header.cntfrq);
     }
-    good & interrupt_controller(plan)
+    // ID_AA64PFR0_EL1.GIC: whether the CPU interface has system registers.
+    let registers = field(mrs!("id_aa64pfr0_el1"), 24) != 0;
+    let gicv2 = Gic::of(header);
+    if refuse(registers != gicv2.is_some()) {
+        defmt::error!("refused: GIC system registers: {=bool}, planned {=bool}", registers, gicv2.is_none());
+    }
+    match gicv2 {
+        Some(gic) => good & gicv2_is_planned(&gic, plan),
+        None => good & interrupt_controller(plan),
+    }
+}
+
+fn gicv2_is_planned(gic: &Gic, plan: &Plan<'_>) -> bool {
+    let Some((distributor, interface, virtualization)) = gic.architecture() else {
+        defmt::error!("refused: no GICv2 distributor and CPU interface at their addresses");
+        return false;
+    };
+    if distributor != 2 || interface != 2 {
+        defmt::error!("refused: GIC architecture {=u32}, CPU interface {=u32}, planned 2", distributor, interface);
+        return false;
+    }
+    if !virtualization {
+        defmt::error!("refused: no virtual interface control of the GICv2 at its address");
+    }
+    virtualization & words_suffice(&Distributor::new(plan.header.gicd_va), plan)
+}
+
+fn words_suffice(distributor: &Distributor, plan: &Plan<'_>) -> bool {
+    let (words, planned) = (distributor.words(), plan.header.gicd_words);
+    if words < planned {
+        defmt::error!("refused: {=u32} words of interrupts, planned {=u32}", words, planned);
+    }
+    words >= planned
 }
 
 fn interrupt_controller(plan: &Plan<'_>) -> bool {
@@ -62,11 +95,7 @@ fn interrupt_controller(plan: &Plan<'_>) -> bool {
         defmt::error!("refused: GIC architecture {=u32}, planned 3", architecture);
         return false;
     }
-    let mut good = true;
-    if distributor.words() < header.gicd_words {
-        defmt::error!("refused: {=u32} words of interrupts, planned {=u32}", distributor.words(), header.gicd_words);
-        good = false;
-    }
+    let mut good = words_suffice(&distributor, plan);
     if header.flags & HeaderFlags::GROUP0 != 0 && !distributor.is_single_state() {
         defmt::error!("refused: Group 0 interrupts belong to the firmware (GICD_CTLR.DS = 0)");
         good = false;

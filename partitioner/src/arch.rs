@@ -32,7 +32,7 @@ impl Arch for Aarch64 {
         true
     }
     fn root_controllers(&self) -> &'static [&'static str] {
-        &["arm,gic-v3", "arm,gic-400", "arm,cortex-a15-gic"]
+        &["arm,gic-v3", "arm,gic-400", "arm,cortex-a15-gic", "arm,cortex-a7-gic", "arm,cortex-a9-gic", "arm,gic-v5"]
     }
 }
 

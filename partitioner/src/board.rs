@@ -59,7 +59,7 @@ fn architecture<'a>(tree: Tree<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> &'
     known.unwrap_or_else(|| {
         let span = named.map_or(tree.root().span(), Property::value_span);
         let message = "the board's root interrupt controller is none that tells its architecture";
-        let help = "aarch64 boards have \"arm,gic-v3\", x86_64 boards \"intel,ce4100-ioapic\"";
+        let help = "aarch64 boards have \"arm,gic-v3\" or \"arm,gic-400\", x86_64 boards \"intel,ce4100-ioapic\"";
         diagnostics.push(Diagnostic::new(codes::UNKNOWN_ARCHITECTURE, span, message).help(help));
         &arch::Aarch64
     })

@@ -126,6 +126,10 @@ codes! {
     GIC_VERSION = error(517);
     /// Too few redistributors for the CPUs.
     REDISTRIBUTORS = error(518);
+    /// A GICv2 without its virtualization registers, or with frames that are not pages.
+    GIC_FRAMES = error(519);
+    /// A duty of the hypervisor on a CPU whose interrupts all go to its domain.
+    NO_INTERRUPT_FOR_EL2 = error(520);
 
     /// A PCI host bridge without its cells or windows.
     PCI_BRIDGE = error(601);

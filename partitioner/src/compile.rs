@@ -220,7 +220,7 @@ pub fn plan<'a, 'm>(
         return Ok(None);
     }
 
-    let last_intid = last_intid(board, &owners, &decided);
+    let last_intid = last_intid(board, &owners, layout);
     let (fixed, devices) = (ranges.len(), pieces.len());
     let mut area = BLOCK;
     let (placed, emitted) = loop {
@@ -276,10 +276,9 @@ pub fn plan<'a, 'm>(
 }
 
 /// The highest INTID anything uses: it decides how many words of registers there must be.
-fn last_intid(board: &Board<'_>, owners: &Owners, decided: &[Decided]) -> IntId {
+fn last_intid(board: &Board<'_>, owners: &Owners, layout: &Layout<'_, '_>) -> IntId {
     let owned = (IntId::FIRST_SPI.0..=IntId::LAST_SPI.0).rev().map(IntId).find(|intid| owners.of(*intid).is_some());
-    let reads = decided.iter().any(|decided| decided.vuart.is_some());
-    let console = board.console.as_ref().and_then(|console| console.intid).filter(|_| reads);
+    let console = board.console.as_ref().and_then(|console| console.intid).filter(|_| layout.input.is_some());
     owned.into_iter().chain(console).max().unwrap_or(IntId(31))
 }
 

@@ -120,7 +120,7 @@ pub fn report<'a>(node: Node<'a>, why: Unread<'a>, diagnostics: &mut Diagnostics
             let d = Diagnostic::new(codes::BAD_SPECIFIER, span, message);
             let cells = count(controller, "#interrupt-cells", 0) as u64;
             let d = d.args(&[Arg::Node(node), Arg::Node(controller), Arg::Number(cells)]);
-            d.help("for a GICv3: type (0 SPI, 1 PPI), number, trigger (1 rising edge, 4 level high)")
+            d.help("for a GIC: type (0 SPI, 1 PPI), number, trigger (1 rising edge, 4 level high)")
         }
         Unread::TooMany(span) => {
             let d = Diagnostic::new(codes::CAPACITY, span, "{0} has more than {1} interrupts");
@@ -154,7 +154,7 @@ pub enum Trigger {
     Impossible,
 }
 
-/// Decodes a specifier of a GICv3 (`arm,gic-v3` binding: type, number, flags).
+/// Decodes a specifier of a GIC (`arm,gic-v3` and `arm,gic-400` bindings: type, number, flags).
 pub fn gic(cells: &[Cell]) -> Line {
     let [kind, number, flags, ..] = cells else { return Line::BadType };
     let number = u32::try_from(number.value).unwrap_or(u32::MAX);

@@ -79,17 +79,52 @@ pub struct Carveout<'a> {
     pub span: Span,
 }
 
-/// A GICv3.
+/// The interrupt controller.
 #[derive(Clone, Copy)]
 pub struct Gic<'a> {
     /// Its node.
     pub node: Node<'a>,
-    /// Distributor, 64 KiB.
+    /// Distributor: 64 KiB, of a GICv2 4 KiB.
     pub gicd: PaRegion,
-    /// First redistributor region: 128 KiB per CPU, in the order of `/cpus`.
-    pub gicr: PaRegion,
+    /// What differs between the versions.
+    pub frames: GicFrames,
     /// Maintenance interrupt, if the board says.
     pub maintenance: Option<IntId>,
+}
+
+/// The registers beside the distributor.
+#[derive(Clone, Copy)]
+pub enum GicFrames {
+    /// GICv3.
+    V3 {
+        /// First redistributor region: 128 KiB per CPU, in the order of `/cpus`.
+        gicr: PaRegion,
+    },
+    /// GICv2. CPU interface n belongs to the n-th CPU of `/cpus`.
+    V2 {
+        /// CPU interface: two pages at least, of which the second holds GICC_DIR.
+        gicc: PaRegion,
+        /// Virtual interface control.
+        gich: PaRegion,
+        /// Virtual CPU interface, laid out as `gicc`.
+        gicv: PaRegion,
+    },
+}
+
+impl Gic<'_> {
+    /// Whether it is a GICv2.
+    pub fn is_v2(&self) -> bool {
+        matches!(self.frames, GicFrames::V2 { .. })
+    }
+
+    /// First address behind all of its registers.
+    pub fn end(&self) -> Pa {
+        let frames = match self.frames {
+            GicFrames::V3 { gicr } => [gicr; 3],
+            GicFrames::V2 { gicc, gich, gicv } => [gicc, gich, gicv],
+        };
+        frames.iter().fold(self.gicd.end(), |end, frame| end.max(frame.end()))
+    }
 }
 
 /// A UART the hypervisor drives.
@@ -181,8 +216,10 @@ pub struct Domain<'a> {
     pub dtb_load: Option<At<Ipa>>,
     /// `initrd-load`.
     pub initrd_load: Option<At<Ipa>>,
-    /// `console;`
+    /// `console;` or `console = "output";`
     pub console: Option<Span>,
+    /// `console = "output";`: nothing that is typed goes to it.
+    pub output_only: bool,
     /// `sve;`, `pmu;`, `debug;`: bits of `cofferdam_plan::DomainFlags`.
     pub features: u32,
     /// With `pmu;`: the board's node of its CPUs' performance counters.

@@ -18,13 +18,38 @@ pub struct Device {
     pub intid: Option<u32>,
 }
 
-/// The GICv3 of this domain.
+/// The interrupt controller of this domain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Gic {
     /// Distributor.
     pub distributor: Region,
-    /// Redistributors, 128 KiB each, one after the other.
-    pub redistributors: Region,
+    /// What differs between the versions.
+    pub frames: GicFrames,
+}
+
+impl Gic {
+    /// Where the bits of INTIDs below 32 are: vCPU 0's SGI frame, or banked in the distributor. Region, and offset in it.
+    pub fn private(&self) -> (Region, usize) {
+        match self.frames {
+            GicFrames::V3 { redistributors } => (redistributors, 0x1_0000),
+            GicFrames::V2 { .. } => (self.distributor, 0),
+        }
+    }
+}
+
+/// The registers beside the distributor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GicFrames {
+    /// GICv3.
+    V3 {
+        /// Redistributors, 128 KiB each, one after the other.
+        redistributors: Region,
+    },
+    /// GICv2.
+    V2 {
+        /// CPU interface: each vCPU finds its own there.
+        interface: Region,
+    },
 }
 
 /// How PSCI is called.
@@ -86,7 +111,11 @@ impl Platform {
             self.console = device_of(node);
         } else if node.is_compatible("arm,gic-v3") {
             let ranges = node.reg(0).zip(node.reg(1));
-            self.gic = ranges.map(|(distributor, redistributors)| Gic { distributor, redistributors });
+            let v3 = |(distributor, redistributors)| Gic { distributor, frames: GicFrames::V3 { redistributors } };
+            self.gic = ranges.map(v3);
+        } else if node.is_compatible("arm,gic-400") || node.is_compatible("arm,cortex-a15-gic") {
+            let ranges = node.reg(0).zip(node.reg(1));
+            self.gic = ranges.map(|(distributor, interface)| Gic { distributor, frames: GicFrames::V2 { interface } });
         } else if node.is_compatible("arm,armv8-timer") {
             // By name where the node gives names, else by the binding's order: secure, physical, virtual, hypervisor.
             let names = node.property("interrupt-names");

@@ -8,16 +8,16 @@ use super::mmio::Mmio;
 use crate::arch::aarch64::registers::{barrier, mrs, msr};
 use cofferdam_plan::{Domain, HeaderFlags, IntId, NO_INTID, Plan};
 
-const GICD_CTLR: u32 = 0x0000;
-const GICD_TYPER: u32 = 0x0004;
-const IGROUPR: u32 = 0x0080;
-const ISENABLER: u32 = 0x0100;
-const ICENABLER: u32 = 0x0180;
+pub(super) const GICD_CTLR: u32 = 0x0000;
+pub(super) const GICD_TYPER: u32 = 0x0004;
+pub(super) const IGROUPR: u32 = 0x0080;
+pub(super) const ISENABLER: u32 = 0x0100;
+pub(super) const ICENABLER: u32 = 0x0180;
 const ISPENDR: u32 = 0x0200;
-const ICPENDR: u32 = 0x0280;
-const ICACTIVER: u32 = 0x0380;
-const IPRIORITYR: u32 = 0x0400;
-const ICFGR: u32 = 0x0C00;
+pub(super) const ICPENDR: u32 = 0x0280;
+pub(super) const ICACTIVER: u32 = 0x0380;
+pub(super) const IPRIORITYR: u32 = 0x0400;
+pub(super) const ICFGR: u32 = 0x0C00;
 /// GICD_ICENABLER<n>E.
 const ICENABLER_E: u32 = 0x1400;
 const IROUTER: u32 = 0x6000;
@@ -41,7 +41,7 @@ const WAKER_SLEEP: u32 = 1 << 1;
 const WAKER_ASLEEP: u32 = 1 << 2;
 
 /// Physical priority of a guest's 0: 0x80 | p >> 1.
-const GUEST_PRIORITY: u32 = 0x8080_8080;
+pub(super) const GUEST_PRIORITY: u32 = 0x8080_8080;
 /// EL2's physical timer (BSA, PPI assignments), its own use: a later look at the console.
 pub(crate) const HYP_TIMER: IntId = IntId(26);
 /// Reads of a status bit before the hardware counts as broken.

@@ -6,9 +6,9 @@
 //!
 //! References are to IHI 0069 (GICv3 and GICv4 architecture).
 
-use super::{Access, Frame, Outcome, View};
-use cofferdam_plan::Mpidr;
+use super::{Access, Frame, Outcome, View, dist2};
 use cofferdam_plan::limits::INTID_WORDS;
+use cofferdam_plan::{HeaderFlags, Mpidr};
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// Bytes of the frame (12.8).
@@ -88,7 +88,7 @@ const SPIS: [u32; INTID_WORDS] = {
 /// vCPUs race on GICD_CTLR may find an SPI of its own enabled that it meant to disable, and nothing else.
 #[derive(Debug)]
 pub struct State {
-    /// GICD_CTLR.EnableGrp1A.
+    /// GICD_CTLR.EnableGrp1A, of a GICv2 Enable; zero while off.
     enabled: AtomicU32,
     /// Enable bits the guest wants while the distributor is off; stale while it is on.
     wanted: [AtomicU32; INTID_WORDS],
@@ -121,7 +121,7 @@ impl Default for State {
 
 /// Own SPIs of word `word & 31`.
 #[inline(always)]
-fn own(view: &View<'_>, word: usize) -> u32 {
+pub(super) fn own(view: &View<'_>, word: usize) -> u32 {
     view.domain.owned[word & (INTID_WORDS - 1)] & SPIS[word & (INTID_WORDS - 1)]
 }
 
@@ -133,10 +133,15 @@ pub fn access<F: Frame>(view: &View<'_>, frame: &F, access: Access) -> Outcome {
     let Access { offset, size, write } = access;
     if size == 4 && offset & 3 == 0 {
         if offset == TYPER && write.is_none() {
-            return Outcome::Handled(u64::from(view.plan.header.gicd_typer));
+            return Outcome::Handled(u64::from(view.domain.gicd_typer));
         }
-        if offset.wrapping_sub(ISENABLER as u32) < (IPRIORITYR - ISENABLER) as u32 && view.dist.is_enabled() {
-            return bits(frame, offset, own(view, (offset >> 2) as usize), write);
+        // Word 0 is a redistributor's business, or of a GICv2 what differs.
+        let word = (offset >> 2) as usize & 31;
+        if offset.wrapping_sub(ISENABLER as u32) < (IPRIORITYR - ISENABLER) as u32
+            && word != 0
+            && view.dist.is_enabled()
+        {
+            return bits(frame, offset, own(view, word), write);
         }
     }
     any(view, frame, access)
@@ -146,6 +151,9 @@ pub fn access<F: Frame>(view: &View<'_>, frame: &F, access: Access) -> Outcome {
 #[inline(never)]
 fn any<F: Frame>(view: &View<'_>, frame: &F, access: Access) -> Outcome {
     let Access { offset, size, write } = access;
+    if view.plan.header.flags & HeaderFlags::GICV2 != 0 {
+        return dist2::access(view, frame, access);
+    }
     if offset >= BLOCKS_END {
         return high(view, frame, access);
     }
@@ -161,7 +169,7 @@ fn any<F: Frame>(view: &View<'_>, frame: &F, access: Access) -> Outcome {
         Kind::Enable if !view.dist.is_enabled() => Outcome::Handled(wanted(view, offset, word, write)),
         Kind::Enable | Kind::Bits => bits(frame, offset, own(view, word), write),
         Kind::Head => match (offset, write) {
-            (TYPER, None) => Outcome::Handled(u64::from(view.plan.header.gicd_typer)),
+            (TYPER, None) => Outcome::Handled(u64::from(view.domain.gicd_typer)),
             (CTLR, None) => Outcome::Handled(u64::from(ARE_NS | view.dist.enabled.load(Relaxed))),
             (CTLR, Some(value)) => {
                 switch(view, frame, value as u32 & ENABLE_GRP1A);
@@ -194,7 +202,7 @@ pub(super) fn bits<F: Frame>(frame: &F, offset: u32, own: u32, write: Option<u64
 
 /// ISENABLER and ICENABLER while the distributor is off.
 #[cold]
-fn wanted(view: &View<'_>, offset: u32, word: usize, write: Option<u64>) -> u64 {
+pub(super) fn wanted(view: &View<'_>, offset: u32, word: usize, write: Option<u64>) -> u64 {
     let state = &view.dist.wanted[word & (INTID_WORDS - 1)];
     let now = state.load(Relaxed);
     match write {
@@ -205,9 +213,9 @@ fn wanted(view: &View<'_>, offset: u32, word: usize, write: Option<u64>) -> u64 
     0
 }
 
-/// A write of GICD_CTLR.EnableGrp1A. The physical one belongs to everybody, so an off distributor is one whose SPIs are
+/// A write of GICD_CTLR.EnableGrp1A, or of a GICv2's Enable. The physical one belongs to everybody, so an off distributor is one whose SPIs are
 /// all disabled. SGIs and PPIs go on: their enables are the vCPU's own affair (ICC_IGRPEN1, GICR_ICENABLER0).
-fn switch<F: Frame>(view: &View<'_>, frame: &F, enable: u32) {
+pub(super) fn switch<F: Frame>(view: &View<'_>, frame: &F, enable: u32) {
     if enable == view.dist.enabled.load(Relaxed) {
         return;
     }
@@ -234,7 +242,7 @@ fn switch<F: Frame>(view: &View<'_>, frame: &F, enable: u32) {
 }
 
 /// The trigger types of 16 INTIDs, as the compiler baked them.
-fn config(view: &View<'_>, offset: u32) -> u64 {
+pub(super) fn config(view: &View<'_>, offset: u32) -> u64 {
     let register = (offset as usize - ICFGR) / 4;
     let baked = register.checked_sub(2).and_then(|i| view.plan.icfgr.get(i)).copied().unwrap_or(0);
     let half = own(view, register / 2) >> (register % 2 * 16);

@@ -2,7 +2,7 @@
 
 use super::{Frame, View, dist};
 use cofferdam_plan::limits::INTID_WORDS;
-use cofferdam_plan::{Cpu, CpuIndex, Domain, Header, IntId, Mpidr, Plan};
+use cofferdam_plan::{Cpu, CpuIndex, Domain, Header, HeaderFlags, IntId, Mpidr, Plan};
 use core::cell::RefCell;
 use zerocopy::FromZeros;
 
@@ -23,7 +23,6 @@ pub(crate) struct Board {
 pub(crate) fn board(domains: &[&[u64]]) -> Board {
     let mut header = Header::new_zeroed();
     header.kick_sgi = KICK;
-    header.gicd_typer = 0x0378_0008;
     header.gicd_words = 32;
     let mut board = Board {
         header,
@@ -36,6 +35,7 @@ pub(crate) fn board(domains: &[&[u64]]) -> Board {
         let mut domain = Domain::new_zeroed();
         domain.first_vcpu = board.vcpus.len() as u32;
         domain.vcpu_count = mpidrs.len() as u32;
+        domain.gicd_typer = 0x0378_0008;
         domain.owned = [0; INTID_WORDS];
         domain.owned[0] = 0x0800_7FFF;
         for intid in (32..1020).filter(|i| i % (domains.len() + 1) == index) {
@@ -46,6 +46,7 @@ pub(crate) fn board(domains: &[&[u64]]) -> Board {
             board.vcpus.push(CpuIndex(board.cpus.len() as u16));
             let mut cpu = Cpu::new_zeroed();
             cpu.mpidr = Mpidr(*mpidr);
+            cpu.gicv2_target = 1 << (board.cpus.len() % 8);
             cpu.domain = index as u16;
             cpu.vcpu = vcpu as u16;
             board.cpus.push(cpu);
@@ -72,9 +73,15 @@ impl Board {
         })
     }
 
-    /// Runs `run` with the view of domain `domain`.
+    /// The same board with a GICv2; the n-th CPU has CPU interface n.
+    pub(crate) fn with_gicv2(mut self) -> Self {
+        self.header.flags |= HeaderFlags::GICV2;
+        self
+    }
+
+    /// Runs `run` with the view of vCPU 0 of domain `domain`.
     pub(crate) fn view<R>(&self, domain: usize, dist: &dist::State, run: impl FnOnce(&View<'_>) -> R) -> R {
-        self.with(|plan| run(&View { plan, domain: &plan.domains[domain], dist }))
+        self.with(|plan| run(&View { plan, domain: &plan.domains[domain], vcpu: 0, dist }))
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod chord;
 pub mod console;
 pub mod dist;
+pub mod dist2;
 mod encode;
 #[cfg(test)]
 mod fake;
@@ -49,13 +50,15 @@ pub trait Frame {
     fn write(&self, offset: u32, size: u8, value: u64);
 }
 
-/// A domain as its virtual interrupt controller sees it.
+/// A domain as the virtual interrupt controller of one of its vCPUs sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
     /// The plan.
     pub plan: &'a Plan<'a>,
     /// The domain's record in it.
     pub domain: &'a Domain,
+    /// The vCPU that looks.
+    pub vcpu: usize,
     /// What of its virtual distributor is not in the hardware. One for all vCPUs of the domain.
     pub dist: &'a dist::State,
 }

@@ -43,6 +43,8 @@ pub mod fact {
     pub const HYPERVISOR: u32 = 4;
     /// Registers of a device, so that no page is granted twice.
     pub const DEVICE: u32 = 5;
+    /// First page of a GICv2's CPU interface: banked, so each CPU finds its own there. [`super::grant::CPU_INTERFACE`].
+    pub const CPU_INTERFACE: u32 = 6;
 }
 
 /// A fact about the board or about what the hypervisor keeps.
@@ -65,6 +67,8 @@ pub mod grant {
     pub const RAM: u32 = 1;
     /// Device registers: Device-nGnRE, readable, writable, never executable.
     pub const DEVICE: u32 = 2;
+    /// The first page of a GICv2's CPU interface: as registers of a device, but any number of domains may have it.
+    pub const CPU_INTERFACE: u32 = 3;
 }
 
 /// A range one domain may reach. `ipa.size == pa.size`, both 4 KiB aligned.

@@ -30,8 +30,8 @@ pub mod va;
 pub use blob::{AuditView, Plan, PlanError, records_checksum, tables_checksum};
 pub use id::{Bdf, CpuIndex, DomainId, IntId, Ipa, Mpidr, Pa, StreamId, Vmid};
 pub use record::{
-    Cpu, Domain, DomainFlags, Header, HeaderFlags, MAGIC, Move, NO_DOMAIN, NO_INTID, Policy, Probe, RESTART_PERIOD_S,
-    Scrub, Spi, Table, UartKind, VERSION,
+    Cpu, Domain, DomainFlags, Header, HeaderFlags, MAGIC, Move, NO_DOMAIN, NO_INTID, NO_WINDOW, Policy, Probe,
+    RESTART_PERIOD_S, Scrub, Spi, Table, UartKind, VERSION,
 };
 pub use region::{IpaRegion, PaRegion};
 

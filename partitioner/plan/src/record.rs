@@ -16,6 +16,8 @@ pub const NO_DOMAIN: u16 = u16::MAX;
 pub const RESTART_PERIOD_S: u64 = 60;
 /// "No interrupt". INTID 1023 is the GIC's own spurious value (IHI 0069, 2.2.1).
 pub const NO_INTID: IntId = IntId(1023);
+/// "No such window": further from every guest address, which has 48 bits at most, than any window is long.
+pub const NO_WINDOW: Ipa = Ipa(1 << 63);
 
 /// Where a record table lies: byte offset from the start of the blob (8-byte aligned) and number of records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -35,6 +37,8 @@ impl HeaderFlags {
     /// EL2 needs Group 0 interrupts (console input, kicks) and has been planned on a board without EL3 firmware that keeps
     /// them (GICD_CTLR.DS = 1).
     pub const GROUP0: u32 = 1 << 1;
+    /// The interrupt controller is a GICv2 (IHI 0048), else a GICv3.
+    pub const GICV2: u32 = 1 << 2;
 }
 
 /// Bits of [`Domain::flags`].
@@ -44,6 +48,8 @@ impl DomainFlags {
     pub const CONSOLE: u32 = 1 << 0;
     /// Console input goes to this domain after boot.
     pub const INPUT: u32 = 1 << 1;
+    /// Its virtual PL011 is for output: console input never goes to it.
+    pub const OUTPUT_ONLY: u32 = 1 << 8;
     /// Its scrub ranges are cleared before the first entry (`scrub = "boot"`).
     pub const SCRUB_AT_BOOT: u32 = 1 << 2;
     /// Its WFI comes to EL2: its CPUs must be reclaimable whatever it has done to their interrupt priorities, because another
@@ -117,15 +123,15 @@ pub struct Header {
     pub console_intid: IntId,
     /// EL2 virtual address of the distributor.
     pub gicd_va: u64,
-    /// Where guests see the distributor (64 KiB): the board's own address.
+    /// Where guests see the distributor (64 KiB, of a GICv2 4 KiB): the board's own address.
     pub gicd_ipa: Ipa,
-    /// Where guests see the first redistributor; vCPU n's frames follow at n × 128 KiB.
+    /// GICv3: where guests see the first redistributor; vCPU n's frames follow at n × 128 KiB. Else [`NO_WINDOW`].
     pub gicr_ipa: Ipa,
+    /// GICv2: EL2 virtual address of the CPU interface's first page, and behind it of the virtual interface control's. Else 0.
+    pub gicc_va: u64,
     /// Words of 32 INTIDs the plan uses: the machine must have at least GICD_TYPER.ITLinesNumber = this − 1.
     pub gicd_words: u32,
-    /// What guests read from GICD_TYPER.
-    pub gicd_typer: u32,
-    /// SGI the hypervisor keeps for itself, Group 0.
+    /// SGI the hypervisor keeps for itself; of a GICv3, Group 0.
     pub kick_sgi: IntId,
     /// CPU that takes EL2's SPIs.
     pub housekeeping_cpu: CpuIndex,
@@ -139,8 +145,6 @@ pub struct Header {
     pub vmid_bits: u32,
     /// CNTFRQ_EL0 in Hz, 0 where the board does not say.
     pub cntfrq: u32,
-    /// Zero.
-    pub reserved1: u32,
     /// Stack top (end of area) in EL2 virtual addresses for a boot CPU that the plan does not name; 0 where it names all.
     pub spare_area_va: u64,
     /// GNU build ID of the `hyp-min` this plan was made for; the log is decoded with it.
@@ -180,7 +184,7 @@ pub struct Header {
 pub struct Cpu {
     /// Its affinity.
     pub mpidr: Mpidr,
-    /// EL2 virtual address of its redistributor: RD frame, SGI frame 64 KiB above.
+    /// GICv3: EL2 virtual address of its redistributor: RD frame, SGI frame 64 KiB above. Else 0.
     pub gicr_va: u64,
     /// EL2 virtual address of the lower end of its area of [`crate::va::CPU_AREA`] bytes.
     pub area_va: u64,
@@ -188,8 +192,8 @@ pub struct Cpu {
     pub domain: u16,
     /// Its vCPU number there.
     pub vcpu: u16,
-    /// Zero.
-    pub reserved: u32,
+    /// GICv2: its one bit of a GICD_ITARGETSR byte (IHI 0048, 4.3.12). Else 0.
+    pub gicv2_target: u32,
 }
 
 /// One domain.
@@ -226,8 +230,8 @@ pub struct Domain {
     pub first_scrub: u32,
     /// Number of scrub ranges.
     pub scrub_count: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// What it reads from GICD_TYPER.
+    pub gicd_typer: u32,
     /// TTBR0_EL2 while its RAM is reloaded: PA of its restart root, whose tables map that RAM and the pristine copy at their
     /// physical addresses. 0 where it never restarts.
     pub restart_ttbr: u64,
@@ -257,7 +261,8 @@ pub struct Domain {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Spi {
-    /// GICD_IROUTER value: affinity of the owner's vCPU 0, IRM = 0 (IHI 0069, 12.9.22).
+    /// GICv3: GICD_IROUTER value: affinity of the owner's vCPU 0, IRM = 0 (IHI 0069, 12.9.22). GICv2: its byte of
+    /// GICD_ITARGETSR.
     pub router: u64,
     /// The interrupt.
     pub intid: IntId,

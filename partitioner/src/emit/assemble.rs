@@ -2,14 +2,14 @@
 
 use super::audit::Owners;
 use super::blob::Blob;
-use super::el2::{self, Physical, Space};
+use super::el2::{self, Counts, Physical, Space};
 use super::guest::Guest;
 use super::images;
 use super::pages::{Pages, PagesError, Root, TABLE};
 use super::stage2::{self, Stage2, ipa_bits, size_for};
 use crate::compile::{HypImage, Images};
 use crate::lent::{Full, Lent};
-use crate::model::{Board, Layout};
+use crate::model::{Board, GicFrames, Layout};
 use crate::resolve::place::Placed;
 use crate::resolve::util::{bits, down, up};
 use crate::resolve::{Decided, GICR_SIZE, PAGE, Payload, Piece};
@@ -75,8 +75,7 @@ impl From<PagesError> for EmitError {
 impl<'a> Input<'_, 'a, '_> {
     /// The console UART's interrupt, where the hypervisor needs it: some domain reads the console.
     pub(crate) fn console_intid(&self) -> Option<IntId> {
-        let reads = self.decided.iter().any(|decided| decided.vuart.is_some());
-        self.board.console.as_ref().and_then(|console| console.intid).filter(|_| reads)
+        self.board.console.as_ref().and_then(|console| console.intid).filter(|_| self.layout.input.is_some())
     }
 
     pub(super) fn pieces_of(&self, domain: usize) -> &[Piece] {
@@ -89,7 +88,7 @@ impl<'a> Input<'_, 'a, '_> {
     pub(super) fn pa_bits(&self) -> u32 {
         let ram = self.board.ram.iter().map(|bank| bank.value.end().0);
         let used = self.pieces.iter().map(|piece| piece.pa + piece.size);
-        let gic = self.board.gic.iter().map(|gic| gic.gicd.end().0.max(gic.gicr.end().0));
+        let gic = self.board.gic.iter().map(|gic| gic.end().0);
         let uarts = [&self.board.console, &self.board.log].into_iter().flatten().map(|uart| uart.region.end().0);
         let top = ram.chain(used).chain(gic).chain(uarts).max().unwrap_or(0);
         size_for(bits(top).max(ipa_bits(self.pieces)))
@@ -215,7 +214,9 @@ impl<'a> Input<'_, 'a, '_> {
     pub(super) fn space(&self, end: u64, roots: u64) -> Space {
         let cpus = self.planned_cpus();
         let spare = cpus < self.board.cpus.len();
-        Space::new(end, cpus, self.layout.domains.len(), roots, spare, self.board.console.is_some())
+        let gicv2 = self.board.gic.is_some_and(|gic| gic.is_v2());
+        let counts = Counts { cpus, domains: self.layout.domains.len(), root_pages: roots };
+        Space::new(end, &counts, spare, gicv2, self.board.console.is_some())
     }
 
     pub(super) fn el2(
@@ -228,9 +229,16 @@ impl<'a> Input<'_, 'a, '_> {
         restart_reach: u64,
     ) -> Result<el2::El2, EmitError> {
         let gic = self.board.gic.as_ref().ok_or(EmitError::Internal)?;
-        let mut gicr = heapless::Vec::<u64, MAX_CPUS>::new();
-        for cpu in self.layout.domains.iter().flat_map(|domain| &domain.cpus) {
-            gicr.push(gic.gicr.base.0 + cpu.value as u64 * GICR_SIZE).map_err(|_| EmitError::Internal)?;
+        let mut frames = heapless::Vec::<u64, MAX_CPUS>::new();
+        match gic.frames {
+            GicFrames::V3 { gicr } => {
+                for cpu in self.layout.domains.iter().flat_map(|domain| &domain.cpus) {
+                    frames.push(gicr.base.0 + cpu.value as u64 * GICR_SIZE).map_err(|_| EmitError::Internal)?;
+                }
+            }
+            GicFrames::V2 { gicc, gich, .. } => {
+                frames.extend_from_slice(&[gicc.base.0, gich.base.0]).map_err(|_| EmitError::Internal)?;
+            }
         }
         let page = |uart: &Option<crate::model::Uart<'a>>| uart.as_ref().map(|uart| down(uart.region.base.0, PAGE));
         let physical = Physical {
@@ -238,7 +246,7 @@ impl<'a> Input<'_, 'a, '_> {
             blob: self.hypervisor.len,
             blob_len,
             gicd: gic.gicd.base.0,
-            gicr: &gicr,
+            frames: &frames,
             console: page(&self.board.console),
             log: page(&self.board.log),
             restart_reach,

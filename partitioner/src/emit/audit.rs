@@ -6,7 +6,8 @@ use super::parts;
 use super::stage2::joined;
 use crate::layout::PMU_PPI;
 use crate::lent::Full;
-use crate::model::DeviceGrant;
+use crate::model::{DeviceGrant, GicFrames};
+use crate::resolve::PAGE;
 use cofferdam_dts::NodeId;
 use cofferdam_plan::audit::{Audit, Fact, Grant, Line, Name, Payload, fact, grant, line, payload};
 use cofferdam_plan::{IntId, Ipa, IpaRegion, Pa, PaRegion, Table};
@@ -74,6 +75,11 @@ impl Input<'_, '_, '_> {
         for taken in &self.board.forbidden {
             each(region(taken.region, fact::FORBIDDEN), &taken.node.path())?;
         }
+        if let Some(gic) = &self.board.gic
+            && let GicFrames::V2 { gicc, .. } = gic.frames
+        {
+            each(fact(gicc.base.0, PAGE, fact::CPU_INTERFACE), &gic.node.path())?;
+        }
         for uart in [&self.board.console, &self.board.log].into_iter().flatten() {
             each(region(uart.region, fact::FORBIDDEN), &uart.node.path())?;
         }
@@ -113,6 +119,10 @@ impl Input<'_, '_, '_> {
             let memory = domain.and_then(|domain| domain.memory.get(piece.source as usize));
             match memory {
                 Some(memory) if piece.kind == grant::RAM => each(grant, &memory.node.path())?,
+                _ if piece.kind == grant::CPU_INTERFACE => match &self.board.gic {
+                    Some(gic) => each(grant, &gic.node.path())?,
+                    None => each(grant, &"")?,
+                },
                 _ => each(grant, &Users { input: self, piece })?,
             }
         }

@@ -31,25 +31,35 @@ pub(crate) struct Space {
     spare: bool,
     roots: u64,
     devices: u64,
+    gicv2: bool,
     console: bool,
+}
+
+/// How many of each there are.
+pub(crate) struct Counts {
+    /// CPUs that domains have.
+    pub(crate) cpus: usize,
+    /// Domains.
+    pub(crate) domains: usize,
+    /// Pages of all stage-2 roots, which lie in one row.
+    pub(crate) root_pages: u64,
 }
 
 impl Space {
     /// For a blob that ends at byte `end` of the image.
-    ///
-    /// `root_pages` is the length of all stage-2 roots, which lie in one row.
-    pub(crate) fn new(end: u64, cpus: usize, domains: usize, root_pages: u64, spare: bool, console: bool) -> Self {
+    pub(crate) fn new(end: u64, counts: &Counts, spare: bool, gicv2: bool, console: bool) -> Self {
         let mut space = Self {
             areas: up(end, PAGE),
-            cpus: cpus as u64 + u64::from(spare),
-            domains: domains as u64,
+            cpus: counts.cpus as u64 + u64::from(spare),
+            domains: counts.domains as u64,
             spare,
             roots: 0,
             devices: 0,
+            gicv2,
             console,
         };
         space.roots = space.domain(space.domains);
-        space.devices = space.roots + root_pages * PAGE + GUARD;
+        space.devices = space.roots + counts.root_pages * PAGE + GUARD;
         space
     }
 
@@ -92,14 +102,22 @@ impl Space {
         self.devices
     }
 
-    /// EL2 address of a planned CPU's redistributor.
-    pub(crate) fn gicr(&self, index: u64) -> u64 {
-        self.devices + GICD_SIZE + GUARD + index * GICR_SIZE
+    /// Bytes mapped of the distributor, and of each frame behind it.
+    fn frame_sizes(&self) -> (u64, u64) {
+        if self.gicv2 { (PAGE, PAGE) } else { (GICD_SIZE, GICR_SIZE) }
+    }
+
+    /// EL2 address of a frame beside the distributor: a GICv3's redistributor of a planned CPU, by its index; a GICv2's CPU
+    /// interface (0) and virtual interface control (1).
+    pub(crate) fn gic_frame(&self, index: u64) -> u64 {
+        let (gicd, frame) = self.frame_sizes();
+        self.devices + gicd + GUARD + index * frame
     }
 
     /// EL2 address of the console UART's page.
     pub(crate) fn console(&self) -> u64 {
-        self.gicr(self.cpus - u64::from(self.spare)) + GUARD
+        let frames = if self.gicv2 { 2 } else { self.cpus - u64::from(self.spare) };
+        self.gic_frame(frames) + GUARD
     }
 
     /// EL2 address of the log UART's page.
@@ -114,8 +132,8 @@ pub(crate) struct Physical<'p> {
     pub(crate) blob: u64,
     pub(crate) blob_len: u64,
     pub(crate) gicd: u64,
-    /// Redistributor of each planned CPU.
-    pub(crate) gicr: &'p [u64],
+    /// What [`Space::gic_frame`] gives addresses to.
+    pub(crate) frames: &'p [u64],
     /// Page of the console UART.
     pub(crate) console: Option<u64>,
     /// Page of the log UART.
@@ -168,9 +186,10 @@ pub(crate) fn build(
     for index in 0..space.domains {
         map(space.domain(index), base + space.domain_offset(index), DOMAIN_AREA, DATA)?;
     }
-    map(space.gicd(), physical.gicd, GICD_SIZE, DEVICE)?;
-    for (index, pa) in physical.gicr.iter().enumerate() {
-        map(space.gicr(index as u64), *pa, GICR_SIZE, DEVICE)?;
+    let (gicd_size, frame_size) = space.frame_sizes();
+    map(space.gicd(), physical.gicd, gicd_size, DEVICE)?;
+    for (index, pa) in physical.frames.iter().enumerate() {
+        map(space.gic_frame(index as u64), *pa, frame_size, DEVICE)?;
     }
     if let Some(pa) = physical.console {
         map(space.console(), pa, PAGE, DEVICE)?;

@@ -9,7 +9,7 @@ use super::reader::Base;
 use super::supplies;
 use crate::layout::PMU_PPI;
 use crate::lent::{Full, Lent};
-use crate::model::{Board, DeviceGrant, Domain, Layout};
+use crate::model::{Board, DeviceGrant, Domain, GicFrames, Layout};
 use crate::resolve::{Decided, GICD_SIZE, GICR_SIZE, PAGE};
 use cofferdam_plan::IntId;
 
@@ -108,7 +108,7 @@ impl<'a> Guest<'_, 'a, '_> {
         fdt.strings("compatible", &["arm,armv8-timer"]);
         fdt.property("interrupts", |fdt| {
             for intid in [timer.physical, timer.virt] {
-                interrupt(fdt, intid, false);
+                self.ppi(fdt, intid);
             }
         });
         fdt.strings("interrupt-names", &["phys", "virt"]);
@@ -126,22 +126,39 @@ impl<'a> Guest<'_, 'a, '_> {
         if let Some(compatible) = pmu.property("compatible") {
             fdt.property("compatible", |fdt| compatible.strings().for_each(|(text, _)| fdt.text(text)));
         }
-        fdt.property("interrupts", |fdt| interrupt(fdt, PMU_PPI, false));
+        fdt.property("interrupts", |fdt| self.ppi(fdt, PMU_PPI));
         fdt.end();
+    }
+
+    /// A PPI, level-sensitive. A GICv2 is told which CPUs have it (bits 15:8; Linux, arm,gic.yaml).
+    fn ppi(&self, fdt: &mut Fdt<'_>, intid: IntId) {
+        let is_v2 = self.board.gic.is_some_and(|gic| gic.is_v2());
+        let cpus = if is_v2 { (1 << self.domain.cpus.len()) - 1 } else { 0 };
+        for cell in [1, intid.0.saturating_sub(16), cpus << 8 | LEVEL] {
+            fdt.cell(cell);
+        }
     }
 
     fn interrupt_controller(&self, fdt: &mut Fdt<'_>) {
         let Some(gic) = &self.board.gic else { return };
         fdt.begin(format_args!("interrupt-controller@{:x}", gic.gicd.base.0));
-        fdt.strings("compatible", &["arm,gic-v3"]);
+        match gic.frames {
+            GicFrames::V3 { .. } => fdt.strings("compatible", &["arm,gic-v3"]),
+            // What the emulated distributor says it is (GICD_IIDR).
+            GicFrames::V2 { .. } => fdt.strings("compatible", &["arm,gic-400"]),
+        }
         fdt.number("#address-cells", 0);
         fdt.number("#interrupt-cells", 3);
         fdt.flag("interrupt-controller");
         fdt.property("reg", |fdt| {
+            let (gicd_size, frame, size) = match gic.frames {
+                GicFrames::V3 { gicr } => (GICD_SIZE, gicr, GICR_SIZE * self.domain.cpus.len() as u64),
+                GicFrames::V2 { gicc, .. } => (PAGE, gicc, PAGE),
+            };
             fdt.cells2(gic.gicd.base.0);
-            fdt.cells2(GICD_SIZE);
-            fdt.cells2(gic.gicr.base.0);
-            fdt.cells2(GICR_SIZE * self.domain.cpus.len() as u64);
+            fdt.cells2(gicd_size);
+            fdt.cells2(frame.base.0);
+            fdt.cells2(size);
         });
         fdt.number("phandle", GIC);
         fdt.end();

@@ -8,13 +8,14 @@ use super::parts;
 use super::stage2::{Stage2, joined};
 use crate::layout::PMU_PPI;
 use crate::lent::Full;
+use crate::model::GicFrames;
 use crate::resolve::{GICD_SIZE, KICK_SGI, PAGE, Piece};
 use cofferdam_plan::audit::{grant, payload};
 use cofferdam_plan::limits::{INTID_WORDS, MAX_DOMAINS};
 use cofferdam_plan::va::GUARD;
 use cofferdam_plan::{
-    Cpu, CpuIndex, Domain, DomainFlags, Header, HeaderFlags, IntId, Ipa, MAGIC, Move, NO_INTID, Pa, Probe, Scrub, Spi,
-    Table, UartKind, VERSION,
+    Cpu, CpuIndex, Domain, DomainFlags, Header, HeaderFlags, IntId, Ipa, MAGIC, Move, NO_INTID, NO_WINDOW, Pa, Probe,
+    Scrub, Spi, Table, UartKind, VERSION,
 };
 use zerocopy::FromZeros;
 
@@ -54,9 +55,10 @@ impl Input<'_, '_, '_> {
         records.spis = blob.table()?;
         for intid in (IntId::FIRST_SPI.0..=self.last_intid.0).map(IntId) {
             let Some(domain) = self.owners.of(intid) else { continue };
-            let first = self.layout.domains.get(domain).and_then(|d| d.cpus.first());
-            let cpu = first.and_then(|cpu| self.board.cpus.get(cpu.value)).ok_or(EmitError::Internal)?;
-            blob.push(&mut records.spis, &Spi { router: cpu.mpidr.0, intid, reserved: 0 })?;
+            let first = self.layout.domains.get(domain).and_then(|d| d.cpus.first()).ok_or(EmitError::Internal)?;
+            let cpu = self.board.cpus.get(first.value).ok_or(EmitError::Internal)?;
+            let router = if self.is_gicv2() { u64::from(target(first.value)) } else { cpu.mpidr.0 };
+            blob.push(&mut records.spis, &Spi { router, intid, reserved: 0 })?;
         }
         records.icfgr = blob.table()?;
         for first in (IntId::FIRST_SPI.0..self.words() * 32).step_by(16) {
@@ -132,13 +134,14 @@ impl Input<'_, '_, '_> {
         for (id, domain) in self.layout.domains.iter().enumerate() {
             for (vcpu, cpu) in domain.cpus.iter().enumerate() {
                 let board = self.board.cpus.get(cpu.value).ok_or(EmitError::Internal)?;
+                let gicv2 = self.is_gicv2();
                 let record = Cpu {
                     mpidr: board.mpidr,
-                    gicr_va: space.gicr(index),
+                    gicr_va: if gicv2 { 0 } else { space.gic_frame(index) },
                     area_va: space.cpu(index),
                     domain: id as u16,
                     vcpu: vcpu as u16,
-                    reserved: 0,
+                    gicv2_target: if gicv2 { target(cpu.value) } else { 0 },
                 };
                 blob.set(records.cpus, index as usize, &record)?;
                 index += 1;
@@ -175,6 +178,9 @@ impl Input<'_, '_, '_> {
                 (record.vuart_ipa, record.vuart_intid) = (Ipa(page), intid);
                 let reads = self.layout.input == Some(id);
                 record.flags |= DomainFlags::CONSOLE | if reads { DomainFlags::INPUT } else { 0 };
+                if domain.output_only {
+                    record.flags |= DomainFlags::OUTPUT_ONLY;
+                }
             }
             if domain.scrub_at_boot {
                 record.flags |= DomainFlags::SCRUB_AT_BOOT;
@@ -193,6 +199,7 @@ impl Input<'_, '_, '_> {
             if lifecycle.restarts() && domain.cpus.len() > 1 {
                 record.flags |= DomainFlags::TRAP_WFI;
             }
+            record.gicd_typer = self.gicd_typer(domain.cpus.len() as u32);
             record.owned = self.owned(id);
             blob.set(records.domains, id, &record)?;
         }
@@ -215,6 +222,18 @@ impl Input<'_, '_, '_> {
         set.0
     }
 
+    /// GICD_TYPER as a guest with `vcpus` reads it. GICv3 (IHI 0069, 12.9.38): ITLinesNumber, IDbits 10 (field 9), No1N; one
+    /// security state, no LPIs, no message-based and no extended SPIs; CPUNumber is 0 where affinity routing is always on.
+    /// GICv2 (IHI 0048, 4.3.2): ITLinesNumber, CPUNumber.
+    fn gicd_typer(&self, vcpus: u32) -> u32 {
+        let rest = if self.is_gicv2() { (vcpus - 1) << 5 } else { 9 << 19 | 1 << 25 };
+        (self.words() - 1) | rest
+    }
+
+    fn is_gicv2(&self) -> bool {
+        self.board.gic.is_some_and(|gic| gic.is_v2())
+    }
+
     /// Fields of the header that do not depend on where things lie in the blob.
     pub(super) fn constants(&self, header: &mut Header, space: &Space, pa_bits: u32) {
         (header.magic, header.version) = (MAGIC, VERSION);
@@ -234,12 +253,17 @@ impl Input<'_, '_, '_> {
         header.console_intid = self.console_intid().unwrap_or(NO_INTID);
         header.gicd_va = space.gicd();
         if let Some(gic) = &self.board.gic {
-            (header.gicd_ipa, header.gicr_ipa) = (Ipa(gic.gicd.base.0), Ipa(gic.gicr.base.0));
+            header.gicd_ipa = Ipa(gic.gicd.base.0);
+            match gic.frames {
+                GicFrames::V3 { gicr } => header.gicr_ipa = Ipa(gicr.base.0),
+                GicFrames::V2 { .. } => {
+                    header.gicr_ipa = NO_WINDOW;
+                    header.gicc_va = space.gic_frame(0);
+                    header.flags |= HeaderFlags::GICV2;
+                }
+            }
         }
         header.gicd_words = self.words();
-        // GICD_TYPER as guests read it (IHI 0069, 12.9.38): ITLinesNumber, IDbits 10 (field 9), No1N; one security state,
-        // no LPIs, no message-based and no extended SPIs; CPUNumber is 0 where affinity routing is always on.
-        header.gicd_typer = (self.words() - 1) | 9 << 19 | 1 << 25;
         header.kick_sgi = KICK_SGI;
         header.console_escape = self.layout.console_escape;
         // Who reads first pays for the console's interrupt, for the others too.
@@ -252,13 +276,19 @@ impl Input<'_, '_, '_> {
         header.spare_area_va = space.spare_top();
         header.build_id = self.hypervisor.build_id;
         let kicks = self.layout.domains.iter().any(|domain| domain.cpus.len() > 1);
-        if kicks || header.console_intid != NO_INTID {
+        // On a GICv2 EL2 has interrupts only where no guest runs: there it has the whole CPU interface.
+        if !self.is_gicv2() && (kicks || header.console_intid != NO_INTID) {
             header.flags |= HeaderFlags::GROUP0;
         }
         if self.layout.verify_at_boot {
             header.flags |= HeaderFlags::VERIFY_AT_BOOT;
         }
     }
+}
+
+/// GICv2: what selects CPU interface `index` in GICD_ITARGETSR and GICD_SGIR. The board has no more than eight.
+fn target(index: usize) -> u32 {
+    1 << (index & 7)
 }
 
 const _: () = assert!(GUARD == PAGE && GICD_SIZE.is_multiple_of(PAGE));

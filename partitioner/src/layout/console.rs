@@ -18,7 +18,8 @@ pub(super) fn input<'a>(
     domains: &[Domain<'a>],
     diagnostics: &mut Diagnostics<'_, 'a>,
 ) -> Option<usize> {
-    let first = domains.iter().position(|domain| domain.console.is_some());
+    let reads = |domain: &Domain<'a>| domain.console.is_some() && !domain.output_only;
+    let first = domains.iter().position(reads);
     let Some(property) = node.and_then(|node| node.property("input")) else { return first };
     let mut cells = property.cells()?;
     let (Some(cell), None) = (cells.next(), cells.next()) else {
@@ -26,9 +27,13 @@ pub(super) fn input<'a>(
         return first;
     };
     let Some(found) = target(board.tree, &cell) else { return first };
-    let reader = domains.iter().position(|domain| domain.node == found && domain.console.is_some());
+    let reader = domains.iter().position(|domain| domain.node == found && reads(domain));
     if reader.is_none() {
-        let d = Diagnostic::new(codes::NO_READER, cell.span, "`input` names {0}, which is no domain with a console");
+        let d = Diagnostic::new(
+            codes::NO_READER,
+            cell.span,
+            "`input` names {0}, which is no domain that can read a console",
+        );
         let d = d.args(&[Arg::Node(found)]).also(found.span(), "{0} is here");
         diagnostics
             .push(d.help("name a domain that has `console;`, or leave `input` out: the first such domain reads"));

@@ -39,6 +39,7 @@ pub(super) fn read<'a>(board: &Board<'a>, node: Node<'a>, diagnostics: &mut Diag
     };
     let cpus = cpus(board, node, diagnostics);
     let (features, pmu) = features::read(board, node, &cpus, diagnostics);
+    let (console, output_only) = console(board, node, diagnostics);
     Domain {
         name: node.name(),
         node,
@@ -55,7 +56,8 @@ pub(super) fn read<'a>(board: &Board<'a>, node: Node<'a>, diagnostics: &mut Diag
         entry: address("entry"),
         dtb_load: address("dtb-load"),
         initrd_load: address("initrd-load"),
-        console: console(board, node, diagnostics),
+        console,
+        output_only,
         features,
         pmu,
         scrub_at_boot: choices(node, diagnostics),
@@ -176,15 +178,27 @@ fn given_tree<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) {
     }
 }
 
-fn console<'a>(board: &Board<'a>, node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> Option<Span> {
-    let property = node.property("console")?;
+/// `console`: its place, and whether it is for output only.
+fn console<'a>(board: &Board<'a>, node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> (Option<Span>, bool) {
+    let Some(property) = node.property("console") else { return (None, false) };
+    let output_only = property.string() == Some("output");
+    if !property.is_empty() && !output_only {
+        words::wrong_type(property, "a flag or `output`", diagnostics);
+    }
     if board.console.is_none() {
         let message =
             "domain `{0}` asks for a console, but the board has no UART for it that the hypervisor has a driver for";
         let d = Diagnostic::new(codes::NO_CONSOLE, property.span(), message).args(&[Arg::Text(node.name())]);
         diagnostics.push(d.help("let stdout-path in /chosen of the board lead to an \"arm,pl011\""));
     }
-    Some(property.span())
+    if let (Some(gic), false) = (board.gic.as_ref().filter(|gic| gic.is_v2()), output_only) {
+        let message = "domain `{0}` has console input, but {1} is a GICv2: with direct delivery every interrupt of its \
+                       CPUs goes to the domain, and the hypervisor has none for the UART";
+        let d = Diagnostic::new(codes::NO_INTERRUPT_FOR_EL2, property.span(), message);
+        let d = d.args(&[Arg::Text(node.name()), Arg::Node(gic.node)]).also(gic.node.span(), "{1} is here");
+        diagnostics.push(d.help("write console = \"output\"; injected delivery, which could do it, is not there yet"));
+    }
+    (Some(property.span()), output_only)
 }
 
 /// `scrub` and `delivery`; returns whether RAM is scrubbed before the first entry.

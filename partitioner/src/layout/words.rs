@@ -50,7 +50,7 @@ pub(super) const DOMAIN: &[(&str, Kind)] = &[
     ("board-authority", References),
     ("io-ports", Cells),
     ("io-bars", Cells),
-    ("console", Flag),
+    ("console", Any),
     ("load", Number),
     ("entry", Number),
     ("dtb-load", Number),

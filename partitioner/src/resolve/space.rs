@@ -7,7 +7,7 @@ use super::util::{down, up};
 use super::{GICD_SIZE, GICR_SIZE, PAGE, Piece, Range};
 use crate::codes;
 use crate::lent::{Full, List};
-use crate::model::{Board, Domain, Layout, Placement};
+use crate::model::{Board, Domain, GicFrames, Layout, Placement};
 use cofferdam_dts::{Arg, Diagnostic, Diagnostics};
 use cofferdam_plan::audit::grant;
 
@@ -16,7 +16,7 @@ pub(crate) const IPA_END: u64 = 1 << 48;
 
 /// What a [`Range`] of this stage is; the value sorts windows first at equal addresses.
 const GICD: u32 = 0;
-const GICR: u32 = 1;
+const FRAMES: u32 = 1;
 const MEMORY: u32 = 2;
 const DEVICE: u32 = 3;
 
@@ -33,14 +33,21 @@ pub(crate) fn check<'a>(
     ranges.truncate(0);
     let mut gic_end = 0;
     if let Some(gic) = &board.gic {
-        let gicr = domain.cpus.len() as u64 * GICR_SIZE;
         let node = gic.node.id().0;
         let span = gic.node.span();
         let window =
             |base: u64, size, owner| Range { base, end: base.saturating_add(size), owner, item: 0, span, node };
-        ranges.push(window(gic.gicd.base.0, GICD_SIZE, GICD))?;
-        ranges.push(window(gic.gicr.base.0, gicr, GICR))?;
-        gic_end = gic.gicd.end().0.max(gic.gicr.end().0);
+        match gic.frames {
+            GicFrames::V3 { gicr } => {
+                ranges.push(window(gic.gicd.base.0, GICD_SIZE, GICD))?;
+                ranges.push(window(gicr.base.0, domain.cpus.len() as u64 * GICR_SIZE, FRAMES))?;
+            }
+            GicFrames::V2 { gicc, .. } => {
+                ranges.push(window(gic.gicd.base.0, PAGE, GICD))?;
+                ranges.push(window(gicc.base.0, PAGE, FRAMES))?;
+            }
+        }
+        gic_end = gic.end().0;
     }
     for (index, memory) in domain.memory.iter().enumerate() {
         aligned(domain, memory, out);
@@ -88,6 +95,7 @@ pub(crate) fn check<'a>(
     ranges.sort_unstable();
     overlaps(domain, board, layout, ranges, out);
     devices(id, layout, ranges, pieces)?;
+    cpu_interface(id, board, pieces)?;
     let mut page = gic_end;
     for range in ranges.iter().filter(|range| range.end > gic_end) {
         if range.base >= page + PAGE {
@@ -133,7 +141,7 @@ fn overlaps<'a>(
     for range in rest {
         if range.base < far.end {
             // The window is the board's; what can be moved is the other one.
-            let (mine, other) = if range.owner <= GICR { (far, range) } else { (range, far) };
+            let (mine, other) = if range.owner <= FRAMES { (far, range) } else { (range, far) };
             if !(mine.owner == DEVICE && other.owner == DEVICE && same_pages(layout, mine, other)) {
                 out.push(collision(domain, board, mine, other));
             }
@@ -154,11 +162,11 @@ fn collision<'a>(domain: &Domain<'a>, board: &Board<'a>, mine: &Range, other: &R
     let node = |range: &Range| Arg::Node(board.tree.node(range.node_id()));
     let shared = Arg::Range(mine.base.max(other.base), mine.end.min(other.end) - mine.base.max(other.base));
     let args = [Arg::Text(domain.name), node(mine), node(other), shared];
-    if other.owner <= GICR {
+    if other.owner <= FRAMES {
         let what = if other.owner == GICD {
             "{1} of domain `{0}` covers {3}, where the guest sees its interrupt distributor"
         } else {
-            "{1} of domain `{0}` covers {3}, where the guest sees its redistributors"
+            "{1} of domain `{0}` covers {3}, where the guest sees its redistributors or its CPU interface"
         };
         return Diagnostic::new(codes::IPA_WINDOW, mine.span, what)
             .args(&args)
@@ -169,6 +177,15 @@ fn collision<'a>(domain: &Domain<'a>, board: &Board<'a>, mine: &Range, other: &R
         .args(&args)
         .also(other.span, "the other one")
         .help("move one of them")
+}
+
+/// With direct delivery from a GICv2 a guest has the first page of the CPU interface, where each CPU finds its own. The
+/// second page (GICC_DIR) stays unmapped.
+fn cpu_interface(id: usize, board: &Board<'_>, pieces: &mut List<'_, Piece>) -> Result<(), Full> {
+    let Some(GicFrames::V2 { gicc, .. }) = board.gic.as_ref().map(|gic| gic.frames) else { return Ok(()) };
+    let (ipa, pa) = (gicc.base.0, gicc.base.0);
+    let kind = grant::CPU_INTERFACE;
+    pieces.push(Piece { domain: id as u32, kind, ipa, pa, size: PAGE, ..Piece::default() })
 }
 
 /// One mapping per run of device pages with one distance between guest and physical address.

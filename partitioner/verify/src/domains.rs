@@ -45,12 +45,13 @@ pub(crate) fn domain_starts_in_its_own_memory(work: &Work<'_, '_>, id: DomainId,
     }
     let known = DomainFlags::CONSOLE
         | DomainFlags::INPUT
+        | DomainFlags::OUTPUT_ONLY
         | DomainFlags::SCRUB_AT_BOOT
         | DomainFlags::TRAP_WFI
         | DomainFlags::SVE
         | DomainFlags::PMU
         | DomainFlags::DEBUG;
-    if d.flags & !known != 0 || d.reserved != 0 {
+    if d.flags & !known != 0 {
         report.add(Finding::BadDomain { domain: id, why: "has unknown flags" });
     }
 }
@@ -58,10 +59,14 @@ pub(crate) fn domain_starts_in_its_own_memory(work: &Work<'_, '_>, id: DomainId,
 /// I54: a console has a page and an interrupt of its own; without one there is neither.
 pub(crate) fn i54_console_is_its_own(work: &Work<'_, '_>, id: DomainId, d: &Domain, report: &mut Report<'_>) {
     let lines = || work.lines().filter(|l| l.kind == line::VUART && l.domain == u32::from(id.0));
+    let (input, output_only) = (d.flags & DomainFlags::INPUT != 0, d.flags & DomainFlags::OUTPUT_ONLY != 0);
     let holds = if d.flags & DomainFlags::CONSOLE != 0 {
-        d.vuart_ipa.0.is_multiple_of(va::PAGE) && lines().count() == 1 && lines().all(|l| l.intid == d.vuart_intid)
+        !(input && output_only)
+            && d.vuart_ipa.0.is_multiple_of(va::PAGE)
+            && lines().count() == 1
+            && lines().all(|l| l.intid == d.vuart_intid)
     } else {
-        d.vuart_intid == NO_INTID && lines().count() == 0 && d.flags & DomainFlags::INPUT == 0
+        d.vuart_intid == NO_INTID && lines().count() == 0 && !input && !output_only
     };
     if !holds {
         report.add(Finding::BadConsole { domain: id });

@@ -48,7 +48,8 @@ struct Open<'t> {
     ranges: Option<&'t [u8]>,
     interrupts: Option<&'t [u8]>,
     extended: Option<&'t [u8]>,
-    is_gic: bool,
+    /// Version, of an interrupt controller this is.
+    gic: Option<u32>,
     is_cpu: bool,
     phandle: u32,
     /// Of this node or inherited.
@@ -83,16 +84,17 @@ pub(crate) fn dtb_promises_only_what_is_granted(
     // name and property in it, and its alignment.
     let tree = unsafe { DevTree::new(bytes) }.map_err(|_| "is refused by the reader")?;
     let mut reader = Reader { work, domain, d, gic: 0, cpus: 0, report };
+    let version = if crate::gicv2::is_v2(work) { 2 } else { 3 };
     // The controller's phandle first: nodes before it may refer to it.
     let mut gic = 0;
     each_node(&tree, &mut |path| {
-        if let Some(node) = path.last().filter(|n| n.is_gic) {
+        if let Some(node) = path.last().filter(|n| n.gic == Some(version)) {
             gic = node.phandle;
         }
         Ok(())
     })?;
     if gic == 0 {
-        return Err("names no arm,gic-v3 with a phandle");
+        return Err("names no interrupt controller of the plan's version with a phandle");
     }
     reader.gic = gic;
     each_node(&tree, &mut |path| reader.node(path))?;
@@ -153,7 +155,13 @@ fn property<'t>(node: &mut Open<'t>, name: &str, value: &'t [u8]) {
         "ranges" => node.ranges = Some(value),
         "interrupts" => node.interrupts = Some(value),
         "interrupts-extended" => node.extended = Some(value),
-        "compatible" => node.is_gic = value.split(|b| *b == 0).any(|s| s == b"arm,gic-v3"),
+        "compatible" => {
+            node.gic = value.split(|b| *b == 0).find_map(|name| match name {
+                b"arm,gic-v3" => Some(3),
+                b"arm,gic-400" | b"arm,cortex-a15-gic" => Some(2),
+                _ => None,
+            });
+        }
         "device_type" => node.is_cpu = value == b"cpu\0",
         "phandle" => node.phandle = number,
         "interrupt-parent" => node.interrupt_parent = number,
@@ -211,7 +219,8 @@ impl Reader<'_, '_, '_, '_, '_> {
                     self.work.is_granted(self.domain, ipa, grant::RAM)
                 } else {
                     let emulated = windows(self.work, self.d).iter().any(|(w, _)| w.contains_region(&ipa));
-                    size > 0 && (emulated || self.work.is_granted(self.domain, ipa, grant::DEVICE))
+                    let granted = |kind| self.work.is_granted(self.domain, ipa, kind);
+                    size > 0 && (emulated || granted(grant::DEVICE) || granted(grant::CPU_INTERFACE))
                 };
                 if !holds {
                     self.report.add(Finding::DtbRegion { domain: self.domain, ipa });

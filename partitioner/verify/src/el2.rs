@@ -4,6 +4,7 @@
 //! Every mapped byte needs a purpose that the plan names; every purpose must be mapped as it says.
 
 use crate::finding::{Finding, Root};
+use crate::gicv2;
 use crate::regime::{self, Regime};
 use crate::stage2::{report_broken, tables};
 use crate::walk::{Leaf, Step, Tables, Walk, lookup, root_page};
@@ -107,7 +108,8 @@ impl El2<'_> {
 /// I16, I24: no mapping of EL2 leads to a domain's memory or devices.
 fn i24_no_guest_memory(work: &Work<'_, '_>, leaf: &Leaf, report: &mut Report<'_>) {
     let mapped = PaRegion { base: leaf.pa, size: leaf.size };
-    for g in work.audit.grants {
+    // A CPU interface is banked: EL2 uses its own while no guest runs there.
+    for g in work.audit.grants.iter().filter(|g| g.kind != grant::CPU_INTERFACE) {
         if let Some(pa) = g.pa.intersection(&mapped) {
             let domain = crate::memory::id(g);
             report.add(Finding::El2MapsGuest { va: leaf.at, pa, domain, device: g.kind == grant::DEVICE });
@@ -262,6 +264,9 @@ fn purposes<'a>(work: &Work<'a, '_>) -> impl Iterator<Item = Purpose> + use<'a> 
     let page = |address: u64| address & !(va::PAGE - 1);
     let used = |va: u64, size: u64| if va == 0 { 0 } else { size };
     let device = move |va: u64, size: u64, pa, what| p(va, used(va, size), pa, Use::Device, what, true);
+    let v2 = gicv2::is_v2(work);
+    let gich = if h.gicc_va == 0 { 0 } else { h.gicc_va.wrapping_add(va::PAGE) };
+    let gicc = work.facts(fact::CPU_INTERFACE).next().map(|f| f.region.base.0);
     let offset = u64::from(h.blob_offset);
     let len = u64::from(h.blob_len).next_multiple_of(va::PAGE);
     let records = u64::from(h.records_len).next_multiple_of(va::PAGE);
@@ -274,14 +279,16 @@ fn purposes<'a>(work: &Work<'a, '_>) -> impl Iterator<Item = Purpose> + use<'a> 
         p(va::HYP_VA + offset, records, Some(blob), Use::Plan, "plan records", true),
         p(va::HYP_VA + offset + records, rest, Some(blob.wrapping_add(records)), Use::Plan, "plan", false),
         p(spare, used(h.spare_area_va, va::CPU_AREA), None, Use::Area, "spare CPU area", true),
-        device(h.gicd_va, 0x1_0000, Some(h.gicd_ipa.0), "distributor"),
+        device(h.gicd_va, if v2 { va::PAGE } else { 0x1_0000 }, Some(h.gicd_ipa.0), "distributor"),
+        device(h.gicc_va, va::PAGE, gicc, "CPU interface"),
+        device(gich, va::PAGE, None, "virtual interface control"),
         device(page(h.console_va), va::PAGE, Some(page(h.console_pa.0)), "console UART"),
         device(page(h.log_va), va::PAGE, None, "log UART"),
     ];
     let cpus = plan.cpus.iter().flat_map(move |cpu| {
         [
             p(cpu.area_va, va::CPU_AREA, None, Use::Area, "CPU area", true),
-            p(cpu.gicr_va, 0x2_0000, None, Use::Device, "redistributor", true),
+            p(cpu.gicr_va, if v2 { 0 } else { 0x2_0000 }, None, Use::Device, "redistributor", true),
         ]
     });
     let domains = plan.domains.iter().flat_map(move |d| {

@@ -25,11 +25,11 @@ pub(crate) fn i74_header_is_consistent(work: &Work<'_, '_>, report: &mut Report<
     let own = u64::from(h.blob_offset) + u64::from(h.blob_len);
     expect(h.image_len.is_multiple_of(16) && own <= h.image_len, "image_len");
     expect(h.base.0.checked_add(h.image_len).is_some(), "image_len");
-    expect(h.flags & !(HeaderFlags::VERIFY_AT_BOOT | HeaderFlags::GROUP0) == 0, "flags");
+    expect(h.flags & !(HeaderFlags::VERIFY_AT_BOOT | HeaderFlags::GROUP0 | HeaderFlags::GICV2) == 0, "flags");
     // A control character that no line of text needs, or none.
     let escape = h.console_escape;
     expect(escape < 0x20 && ![0x08, 0x09, 0x0A, 0x0D, 0x1B].contains(&escape), "console_escape");
-    expect(h.reserved0 == 0 && h.reserved1 == 0 && h.reserved2 == 0, "reserved");
+    expect(h.reserved0 == 0 && h.reserved2 == 0, "reserved");
     expect((1..=32).contains(&h.gicd_words), "gicd_words");
     expect(h.console_pa == h.console_pa_again, "console_pa_again");
     let console = h.console_kind == UartKind::PL011;

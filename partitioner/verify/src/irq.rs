@@ -1,6 +1,7 @@
 //! Interrupts: one owner each, and every baked register word says so.
 
 use crate::finding::Finding;
+use crate::gicv2;
 use crate::work::{Report, Work};
 use cofferdam_plan::audit::line;
 use cofferdam_plan::{Domain, DomainFlags, DomainId, HeaderFlags, IntId, Mpidr, NO_INTID};
@@ -105,18 +106,26 @@ pub(crate) fn i34_routes_stay_with_the_owner(work: &Work<'_, '_>, report: &mut R
             report.add(Finding::NoRoute { intid: l.intid });
             continue;
         };
-        // IRM (bit 31) and every other bit that is not affinity must be zero (IHI 0069, 12.9.22).
-        let affinity = Mpidr::from_raw(spi.router);
-        let domain = work.plan.domains.get(l.domain as usize);
-        let own = domain.and_then(|d| work.plan.vcpus_of(d)).unwrap_or(&[]);
-        let to_own = own.iter().any(|cpu| work.plan.cpus.get(usize::from(cpu.0)).is_some_and(|c| c.mpidr == affinity));
-        if affinity.0 != spi.router || !to_own || spi.reserved != 0 {
+        let domain = DomainId(l.domain as u16);
+        let v2 = gicv2::is_v2(work);
+        let own =
+            if v2 { gicv2::targets_own(work, domain, spi.router) } else { routes_to_own(work, domain, spi.router) };
+        if !own || spi.reserved != 0 {
             report.add(Finding::ForeignRoute { intid: l.intid, router: spi.router });
         }
     }
     for extra in routes {
         report.add(Finding::RouteWithoutOwner { intid: extra.intid });
     }
+}
+
+/// I34: whether `router` leads to one CPU of `domain`. IRM (bit 31) and every other bit that is not affinity must be zero
+/// (IHI 0069, 12.9.22).
+fn routes_to_own(work: &Work<'_, '_>, domain: DomainId, router: u64) -> bool {
+    let affinity = Mpidr::from_raw(router);
+    let own = work.plan.domains.get(usize::from(domain.0)).and_then(|d| work.plan.vcpus_of(d)).unwrap_or(&[]);
+    let to_own = own.iter().any(|cpu| work.plan.cpus.get(usize::from(cpu.0)).is_some_and(|c| c.mpidr == affinity));
+    affinity.0 == router && to_own
 }
 
 /// I36: GICD_ICFGR holds each line's trigger and nothing else, so nobody ever has to write it.
@@ -139,12 +148,22 @@ pub(crate) fn i36_trigger_words_equal_lines(work: &Work<'_, '_>, report: &mut Re
     }
 }
 
-/// I37: guests see the planned number of interrupts, and neither LPIs, message-based nor extended SPIs.
+/// I37: guests see the planned number of interrupts, and neither LPIs, message-based nor extended SPIs; of a GICv2, as many
+/// CPU interfaces as they have vCPUs.
 pub(crate) fn i37_distributor_type_hides_the_rest(work: &Work<'_, '_>, report: &mut Report<'_>) {
-    let h = work.plan.header;
-    // GICD_TYPER: ITLinesNumber 4:0, ESPI 8, MBIS 16, LPIS 17, DVIS 18 (IHI 0069, 12.9.38).
-    if h.gicd_typer & 0x1F != h.gicd_words.saturating_sub(1) || h.gicd_typer & 0x7_0100 != 0 {
-        report.add(Finding::BadHeader { field: "gicd_typer" });
+    let lines = work.plan.header.gicd_words.saturating_sub(1);
+    for (domain, d) in work.domains() {
+        // GICD_TYPER: ITLinesNumber 4:0, ESPI 8, MBIS 16, LPIS 17, DVIS 18 (IHI 0069, 12.9.38); of a GICv2 CPUNumber 7:5
+        // and nothing above (IHI 0048, 4.3.2).
+        let typer = d.gicd_typer;
+        let holds = if gicv2::is_v2(work) {
+            typer == lines | d.vcpu_count.saturating_sub(1) << 5
+        } else {
+            typer & 0x1F == lines && typer & 0x7_0100 == 0
+        };
+        if !holds {
+            report.add(Finding::BadDomain { domain, why: "reads a GICD_TYPER that is not its own" });
+        }
     }
 }
 

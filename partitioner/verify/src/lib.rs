@@ -6,7 +6,7 @@
 //!
 //! Each module proves one part; `docs/isolation.md` names the function behind each invariant. Reading order: `memory` (what
 //! is granted is sound), `stage2` (the tables say exactly what is granted), `el2` (the hypervisor reaches only its own),
-//! `irq`, `cpus`, `domains`, `payload`, `dtb`.
+//! `irq`, `gicv2`, `cpus`, `domains`, `payload`, `dtb`.
 #![no_std]
 
 mod cpus;
@@ -14,6 +14,7 @@ mod domains;
 mod dtb;
 mod el2;
 mod finding;
+mod gicv2;
 mod header;
 mod irq;
 mod memory;
@@ -83,6 +84,7 @@ pub fn verify(blob: &[u8], scratch: &mut [u32], sink: &mut dyn FnMut(Finding)) -
     cpus::prove(&work, &mut report);
     domains::prove(&work, &mut report);
     irq::prove(&work, &mut report);
+    gicv2::prove(&work, &mut report);
     payload::prove(&work, &mut report);
     dtb::prove(&work, &mut report);
     if report.count > 0 {

@@ -11,6 +11,8 @@ use cofferdam_plan::{Domain, DomainFlags, DomainId, Ipa, IpaRegion, va};
 
 /// Bytes of the emulated distributor.
 const GICD_SIZE: u64 = 0x1_0000;
+/// The same of a GICv2.
+const GICD2_SIZE: u64 = 0x1000;
 /// Bytes of one vCPU's emulated redistributor: RD and SGI frame.
 const GICR_SIZE: u64 = 0x2_0000;
 
@@ -31,7 +33,8 @@ pub(crate) fn prove(work: &Work<'_, '_>, report: &mut Report<'_>) {
 pub(crate) fn i18_no_memory_in_two_grants(work: &Work<'_, '_>, report: &mut Report<'_>) {
     // Ascending by base: a grant overlaps an earlier one only if it overlaps the one that reaches furthest.
     let mut furthest: Option<&Grant> = None;
-    for g in work.grants_by_pa() {
+    // What may be in several grants is held apart, and forbidden to every other kind.
+    for g in work.grants_by_pa().filter(|g| g.kind != grant::CPU_INTERFACE) {
         if let Some(earlier) = furthest
             && let Some(pa) = earlier.pa.intersection(&g.pa)
         {
@@ -48,7 +51,7 @@ pub(crate) fn i20_grant_is_of_its_kind(work: &Work<'_, '_>, g: &Grant, report: &
     if g.kind == grant::RAM && !work.is_covered(g.pa, fact::RAM) {
         report.add(Finding::RamOutsideBoard { domain: id(g), pa: g.pa });
     }
-    if g.kind == grant::DEVICE {
+    if g.kind != grant::RAM {
         for ram in work.facts(fact::RAM) {
             if let Some(pa) = ram.region.intersection(&g.pa) {
                 report.add(Finding::GrantOverlaps { domain: id(g), pa, what: kind_name(fact::RAM) });
@@ -59,7 +62,9 @@ pub(crate) fn i20_grant_is_of_its_kind(work: &Work<'_, '_>, g: &Grant, report: &
 
 /// I18, I21: no grant touches the hypervisor's memory, reserved memory, or registers no domain may reach.
 pub(crate) fn i18_i21_nothing_forbidden_is_granted(work: &Work<'_, '_>, g: &Grant, report: &mut Report<'_>) {
-    for kind in [fact::HYPERVISOR, fact::RESERVED, fact::FORBIDDEN] {
+    // The one page of forbidden registers that is granted: `gicv2` holds it apart.
+    let kinds = [fact::HYPERVISOR, fact::RESERVED, fact::FORBIDDEN];
+    for kind in kinds.into_iter().take(if g.kind == grant::CPU_INTERFACE { 2 } else { 3 }) {
         for f in work.facts(kind) {
             if let Some(pa) = f.region.widened(va::PAGE).intersection(&g.pa) {
                 report.add(Finding::GrantOverlaps { domain: id(g), pa, what: kind_name(kind) });
@@ -150,13 +155,17 @@ pub(crate) fn i21_emulated_windows_are_unmapped(
     }
 }
 
-/// The ranges this domain sees emulated. The third is empty without a console.
+/// The ranges this domain sees emulated. The third is empty without a console, the second with a GICv2.
 pub(crate) fn windows(work: &Work<'_, '_>, d: &Domain) -> [(IpaRegion, &'static str); 3] {
     let h = work.plan.header;
+    let v2 = crate::gicv2::is_v2(work);
     let vuart = if d.flags & DomainFlags::CONSOLE != 0 { va::PAGE } else { 0 };
     [
-        (IpaRegion { base: h.gicd_ipa, size: GICD_SIZE }, "distributor"),
-        (IpaRegion { base: h.gicr_ipa, size: GICR_SIZE * u64::from(d.vcpu_count) }, "redistributors"),
+        (IpaRegion { base: h.gicd_ipa, size: if v2 { GICD2_SIZE } else { GICD_SIZE } }, "distributor"),
+        (
+            IpaRegion { base: h.gicr_ipa, size: if v2 { 0 } else { GICR_SIZE * u64::from(d.vcpu_count) } },
+            "redistributors",
+        ),
         (IpaRegion { base: d.vuart_ipa, size: vuart }, "virtual PL011"),
     ]
 }

@@ -168,7 +168,7 @@ pub(crate) fn records_are_well_formed(plan: &Plan<'_>, audit: &AuditView<'_>, re
         if !f.region.is_valid() {
             bad("facts", i, "the range wraps");
         }
-        if !(fact::RAM..=fact::DEVICE).contains(&f.kind) {
+        if !(fact::RAM..=fact::CPU_INTERFACE).contains(&f.kind) {
             bad("facts", i, "the kind is unknown");
         }
         if f.owner > domains || (f.owner != 0 && f.kind != fact::DEVICE) {
@@ -182,7 +182,7 @@ pub(crate) fn records_are_well_formed(plan: &Plan<'_>, audit: &AuditView<'_>, re
         if !g.ipa.is_aligned(va::PAGE) || !g.pa.is_aligned(va::PAGE) {
             bad("grants", i, "a range is not 4 KiB aligned");
         }
-        if !(grant::RAM..=grant::DEVICE).contains(&g.kind) || g.domain >= domains {
+        if !(grant::RAM..=grant::CPU_INTERFACE).contains(&g.kind) || g.domain >= domains {
             bad("grants", i, "the kind or the domain is unknown");
         }
     }

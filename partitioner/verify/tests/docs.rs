@@ -66,7 +66,7 @@ fn what_tries_each_invariant_exists() {
         .collect();
     for row in text.lines().filter(|line| line.starts_with("| I")) {
         let tried = row.trim_end_matches(" |").rsplit(" | ").next().expect("a row has columns");
-        for word in tried.split([' ', ',', ';', '(', ')']).filter(|word| word.len() > 3) {
+        for word in tried.split([' ', ',', ';', ':', '(', ')']).filter(|word| word.len() > 3) {
             let name = word.trim_matches('…').trim_end_matches('-');
             let is_scenario = root().join(format!("qemu/tests/{name}.dts")).is_file();
             let is_fixture = fixtures.iter().any(|file| name.starts_with('E') && file.starts_with(name));

@@ -21,7 +21,7 @@ fn many(domains: u64, devices: u64) -> Build {
     b.facts.retain(|f| f.kind != fact::DEVICE);
     b.el2.truncate(6);
     b.header.gicd_words = 32;
-    b.header.gicd_typer = 31;
+
     b.icfgr = vec![0; 62];
     b.header.image_len = 0x100_0000;
     b.facts[5].region = pa(BASE, 0x100_0000);
@@ -78,6 +78,7 @@ fn many(domains: u64, devices: u64) -> Build {
             vcpu_count: 1,
             first_scrub: 0,
             scrub_count: 0,
+            gicd_typer: 31,
             owned,
             ..d
         });

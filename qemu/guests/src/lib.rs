@@ -6,6 +6,8 @@
 #[cfg(target_os = "none")]
 pub mod attacks;
 #[cfg(target_os = "none")]
+pub mod deaf;
+#[cfg(target_os = "none")]
 pub mod first;
 #[cfg(target_os = "none")]
 pub mod probe;

@@ -1,8 +1,7 @@
 //! HVC and SMC: does what `vdev::psci` has decided, on the domain's own vCPUs.
 
 use super::percpu::PerCpu;
-use super::{firmware, park};
-use crate::dev::gicv3;
+use super::{firmware, park, traps};
 use crate::state::vcpu;
 use core::sync::atomic::Ordering;
 use hyp_min::vdev::psci::{self, Call, affinity};
@@ -26,7 +25,7 @@ fn act(cpu: &'static PerCpu, call: Call) {
         Call::CpuOff => cpu_off(cpu),
         Call::Suspend => {
             // Any physical interrupt ends it, the guest's own and EL2's, masked or not.
-            gicv3::sleep();
+            traps::doze(cpu);
             psci::SUCCESS
         }
         Call::Mitigate(function) => {

@@ -3,6 +3,7 @@
 
 use super::percpu::PerCpu;
 use super::{granted, park, registers};
+use crate::dev::gicv2::Gic;
 use crate::dev::gicv3;
 use crate::state::vcpu;
 use cofferdam_plan::{DomainFlags, HeaderFlags, IntId, Plan};
@@ -22,14 +23,18 @@ pub(crate) fn first(cpu: &'static PerCpu) -> ! {
     if !granted::is_there(cpu.domain().flags, cpu.index.0) {
         park::fault(cpu, park::Reason::Feature);
     }
-    if !cpu.redistributor.set_up(kick) {
-        defmt::error!("refused: redistributor of CPU {=u16} does not follow", cpu.index.0);
-        park::fault(cpu, park::Reason::Redistributor);
-    }
-    gicv3::cpu_interface(kick.is_some());
-    if !is_group0_ours(cpu, kick) {
-        defmt::error!("refused: CPU {=u16} gets no Group 0 interrupt", cpu.index.0);
-        park::fault(cpu, park::Reason::Redistributor);
+    if let Some(gic) = &cpu.gicv2 {
+        set_up_gicv2(cpu, gic);
+    } else {
+        if !cpu.redistributor.set_up(kick) {
+            defmt::error!("refused: redistributor of CPU {=u16} does not follow", cpu.index.0);
+            park::fault(cpu, park::Reason::InterruptController);
+        }
+        gicv3::cpu_interface(kick.is_some());
+        if !is_group0_ours(cpu, kick) {
+            defmt::error!("refused: CPU {=u16} gets no Group 0 interrupt", cpu.index.0);
+            park::fault(cpu, park::Reason::InterruptController);
+        }
     }
     if cpu.vcpu != 0 {
         park::stand_by(cpu);
@@ -41,6 +46,9 @@ pub(crate) fn first(cpu: &'static PerCpu) -> ! {
 /// The domain starts again, on the CPU of its vCPU 0.
 pub(crate) fn anew(cpu: &'static PerCpu) -> ! {
     registers::write_all(cpu);
+    if let Some(gic) = &cpu.gicv2 {
+        gic.give();
+    }
     start(cpu)
 }
 
@@ -57,7 +65,10 @@ fn start(cpu: &'static PerCpu) -> ! {
 /// CPU_ON has been called for this vCPU.
 pub(crate) fn again(cpu: &'static PerCpu, entry: u64, context: u64) -> ! {
     registers::write_all(cpu);
-    gicv3::cpu_interface(kick(cpu.plan()).is_some());
+    match &cpu.gicv2 {
+        Some(gic) => gic.give(),
+        None => gicv3::cpu_interface(kick(cpu.plan()).is_some()),
+    }
     guest(entry, context)
 }
 
@@ -65,6 +76,18 @@ fn guest(entry: u64, x0: u64) -> ! {
     // SAFETY: all EL2 registers have been written for this CPU's vCPU, TPIDR_EL2 points to its PerCpu; stage 2 confines
     // whatever `entry` is.
     unsafe { super::enter_guest(entry, x0) }
+}
+
+/// That SPIs of this CPU's domain come here, and its SGIs, depends on the CPU interface's number: asked, not believed.
+fn set_up_gicv2(cpu: &'static PerCpu, gic: &Gic) {
+    gic.set_up_cpu();
+    let planned = cpu.plan().cpus.get(usize::from(cpu.index.0)).map_or(0, |cpu| cpu.gicv2_target);
+    if gic.target() != planned {
+        let (index, target) = (cpu.index.0, gic.target());
+        defmt::error!("refused: CPU {=u16} has GIC target {=u32:#x}, planned {=u32:#x}", index, target, planned);
+        park::fault(cpu, park::Reason::InterruptController);
+    }
+    gic.give();
 }
 
 /// Group 0 ownership is probed, not believed (invariant I48): the kick SGI, sent to this CPU, must show as an FIQ. Which of

@@ -13,7 +13,7 @@ use crate::{console, dev::gicv3};
 use cofferdam_plan::{Domain, Policy};
 use core::arch::asm;
 use core::sync::atomic::Ordering;
-use hyp_min::vdev::syndrome;
+use hyp_min::vdev::{dist2, syndrome};
 
 /// Why a domain is parked.
 #[derive(Clone, Copy, PartialEq, Eq, defmt::Format)]
@@ -27,7 +27,7 @@ pub(crate) enum Reason {
     /// An exception in EL2 itself while it worked for this domain.
     Hypervisor,
     /// The interrupt controller of one of its CPUs does not do what it must.
-    Redistributor,
+    InterruptController,
     /// One of its CPUs has not got what the domain is granted.
     Feature,
     /// EL2 panicked while it worked for this domain.
@@ -203,7 +203,12 @@ fn kick_others(cpu: &PerCpu) {
 /// Kicks vCPU `vcpu` of this domain. A plan whose domains have more than one has Group 0.
 #[inline(never)]
 pub(crate) fn wake(cpu: &PerCpu, vcpu: usize) {
-    if let Some(value) = enter::kick(cpu.plan()).and_then(|kick| cpu.targets.kick(vcpu, kick)) {
+    if let Some(gic) = &cpu.gicv2 {
+        // One that runs in its guest takes it for an SGI: it is kicked only when its domain ends or starts again.
+        if let Some(value) = dist2::kick(&cpu.view, vcpu, cpu.plan().header.kick_sgi) {
+            gic.send(value);
+        }
+    } else if let Some(value) = enter::kick(cpu.plan()).and_then(|kick| cpu.targets.kick(vcpu, kick)) {
         gicv3::send_group0(value);
     }
 }
@@ -212,37 +217,49 @@ pub(crate) fn wake(cpu: &PerCpu, vcpu: usize) {
 /// starts again. It goes on serving EL2's own interrupts.
 pub(crate) fn stand_by(cpu: &'static PerCpu) -> ! {
     quiet(cpu);
+    let mut kicked = false;
     loop {
         let status = cpu.state.status();
         match status.is() {
             state::RUNNING => {
                 cpu.deadlines.clear(Duty::Restart);
-                start(cpu);
+                start(cpu, kicked);
             }
             state::RESTARTING => restart::step(cpu, status),
             _ => {}
         }
-        rest(cpu);
+        kicked = rest(cpu);
+    }
+}
+
+/// On a GICv2 the kick that comes with a start must not reach the guest, whose all interrupts are: it is taken here. The
+/// caller of CPU_ON is between two instructions, or it has sent it before this CPU had set itself up; then it was lost.
+fn collect_kick(cpu: &'static PerCpu, kicked: bool) {
+    if cpu.gicv2.is_some() && !kicked {
+        (0..1000).any(|_| super::traps::serve(cpu));
     }
 }
 
 /// Starts this CPU's vCPU where CPU_ON has been called for it.
-fn start(cpu: &'static PerCpu) {
+fn start(cpu: &'static PerCpu, kicked: bool) {
     let Some(own) = cpu.state.vcpus.get(cpu.vcpu) else { return };
     if own.state.compare_exchange(vcpu::READY, vcpu::ON, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+        collect_kick(cpu, kicked);
         enter::again(cpu, own.entry.load(Ordering::Relaxed), own.context.load(Ordering::Relaxed));
     }
 }
 
 /// Nothing of the guest keeps this CPU awake or holds off EL2's interrupts.
 fn quiet(cpu: &PerCpu) {
+    if let Some(gic) = &cpu.gicv2 {
+        return gic.take();
+    }
     gicv3::clear_active(enter::kick(cpu.plan()).is_some());
     gicv3::close_guest_group();
 }
 
-fn rest(cpu: &'static PerCpu) {
+/// Sleeps, then serves what has come. Answers whether it was a kick.
+fn rest(cpu: &'static PerCpu) -> bool {
     cortex_a::asm::wfi();
-    if enter::kick(cpu.plan()).is_some() {
-        super::traps::serve(cpu);
-    }
+    (cpu.gicv2.is_some() || enter::kick(cpu.plan()).is_some()) && super::traps::serve(cpu)
 }

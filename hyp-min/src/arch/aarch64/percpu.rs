@@ -6,6 +6,7 @@
 
 use super::{firmware, registers::mrs};
 use crate::deadline::Deadlines;
+use crate::dev::gicv2::Gic;
 use crate::dev::gicv3::{Distributor, Redistributor};
 use crate::log::Buffer;
 use crate::state::{DomainState, state_of};
@@ -36,8 +37,10 @@ pub(crate) struct PerCpu {
     pub(crate) distributor: Distributor,
     /// What the firmware has said about this CPU.
     pub(crate) mitigations: Mitigations,
-    /// This CPU's physical redistributor.
+    /// This CPU's physical redistributor, of a GICv3.
     pub(crate) redistributor: Redistributor,
+    /// The physical GICv2 where there is no GICv3.
+    pub(crate) gicv2: Option<Gic>,
     /// Log frame being built, and this domain's allowance of records.
     pub(crate) log: Buffer,
     /// What this CPU has to do later.
@@ -57,18 +60,21 @@ impl PerCpu {
         let cpu = plan.cpus.get(index)?;
         let domain = plan.domains.get(usize::from(cpu.domain))?;
         let state = state_of(domain);
+        let gicv2 = Gic::of(plan.header);
         let place = (cpu.area_va + va::CPU_AREA) as usize - size_of::<Self>();
         let value = Self {
             x: [const { Cell::new(0) }; 32],
             index: CpuIndex(index as u16),
             id: DomainId(cpu.domain),
             vcpu: usize::from(cpu.vcpu),
-            view: View { plan, domain, dist: &state.dist },
+            view: View { plan, domain, vcpu: usize::from(cpu.vcpu), dist: &state.dist },
             state,
-            targets: Targets::new(plan, domain),
+            // A GICv2 has no system registers to send by.
+            targets: if gicv2.is_some() { Targets::none() } else { Targets::new(plan, domain) },
             distributor: Distributor::new(plan.header.gicd_va),
             mitigations: firmware::mitigations(),
             redistributor: Redistributor::new(cpu.gicr_va),
+            gicv2,
             log: Buffer::new(),
             deadlines: Deadlines::new(),
             again: Cell::new(false),

@@ -10,7 +10,7 @@ use super::percpu::PerCpu;
 use cofferdam_plan::{Domain, DomainFlags, IntId};
 use core::sync::atomic::Ordering;
 use cortex_a::registers::{CNTHCTL_EL2, HCR_EL2, ICC_SRE_EL2, MDCR_EL2};
-use tock_registers::interfaces::Writeable;
+use tock_registers::interfaces::{ReadWriteable, Writeable};
 
 /// `mrs` by name.
 macro_rules! mrs {
@@ -47,14 +47,16 @@ const CPTR: u64 = 0x33FF | 1 << 20 | 1 << 30;
 /// Non-secure EL1 physical timer.
 const PHYSICAL_TIMER: IntId = IntId(30);
 
-/// Writes them all, for the vCPU of `cpu`, which is this one.
+/// Writes them all, for the vCPU of `cpu`, which is this one. With a GICv2 the CPU interface has no system registers.
 pub(crate) fn write_all(cpu: &PerCpu) {
-    let (f, domain) = (Features::read(), cpu.domain());
-    traps(domain, &f);
+    let (f, domain, gicv2) = (Features::read(), cpu.domain(), cpu.gicv2.is_some());
+    traps(domain, &f, gicv2);
     identity(domain, cpu.vcpu);
     timers(domain, &f);
     msr!("cntvoff_el2", cpu.state.time_offset.load(Ordering::Relaxed));
-    cpu_interface_hypervisor();
+    if !gicv2 {
+        cpu_interface_hypervisor();
+    }
     optional(&f);
     msr!("actlr_el2", 0);
     msr!("afsr0_el2", 0);
@@ -69,13 +71,13 @@ pub(crate) fn barrier() {
 }
 
 /// HCR, CPTR, HSTR, MDCR: what comes to EL2.
-fn traps(domain: &Domain, f: &Features) {
+fn traps(domain: &Domain, f: &Features, gicv2: bool) {
     // Physical IRQs go to EL1 (IMO 0), FIQ and SError come here. FB and BSU stay 0: vCPUs do not migrate. TSW stays 0: set/way
     // operations are the guest's, and SWIO makes cleaning ones of those that would only invalidate (docs/decisions/0020).
+    // From a GICv2 every interrupt is the guest's, which may make FIQs of them.
     let mut hcr = HCR_EL2::VM::SET
         + HCR_EL2::SWIO::SET
         + HCR_EL2::PTW::SET
-        + HCR_EL2::FMO::SET
         + HCR_EL2::AMO::SET
         + HCR_EL2::TID1::SET
         + HCR_EL2::TID3::SET
@@ -83,6 +85,9 @@ fn traps(domain: &Domain, f: &Features) {
         + HCR_EL2::TIDCP::SET
         + HCR_EL2::TACR::SET
         + HCR_EL2::RW::SET;
+    if !gicv2 {
+        hcr += HCR_EL2::FMO::SET;
+    }
     if domain.flags & DomainFlags::TRAP_WFI != 0 {
         hcr += HCR_EL2::TWI::SET;
     }
@@ -125,6 +130,11 @@ fn traps(domain: &Domain, f: &Features) {
     }
     MDCR_EL2.write(mdcr);
     granted::reset(domain.flags, f);
+}
+
+/// Has WFI of this CPU's guest come to EL2, or not.
+pub(crate) fn trap_wfi(on: bool) {
+    HCR_EL2.modify(if on { HCR_EL2::TWI::SET } else { HCR_EL2::TWI::CLEAR });
 }
 
 /// Who the guest thinks it is, and its memory.

@@ -43,10 +43,15 @@ fn give_up(cpu: &'static PerCpu, from: u32, why: &'static str) {
 pub(super) fn step(cpu: &'static PerCpu, status: Status) {
     let Some(own) = cpu.state.vcpus.get(cpu.vcpu) else { return };
     if own.arrived.load(Ordering::Relaxed) != status.0 {
-        if !cpu.redistributor.set_up(enter::kick(cpu.plan())) {
-            return give_up(cpu, state::RESTARTING, "the redistributor of one of its CPUs does not follow");
+        if let Some(gic) = &cpu.gicv2 {
+            gic.set_up_cpu();
+            gic.take();
+        } else {
+            if !cpu.redistributor.set_up(enter::kick(cpu.plan())) {
+                return give_up(cpu, state::RESTARTING, "the redistributor of one of its CPUs does not follow");
+            }
+            gicv3::cpu_interface(enter::kick(cpu.plan()).is_some());
         }
-        gicv3::cpu_interface(enter::kick(cpu.plan()).is_some());
         cpu.again.set(false);
         own.state.store(vcpu::OFF, Ordering::Relaxed);
         own.arrived.store(status.0, Ordering::Release);
@@ -71,7 +76,10 @@ fn begin(cpu: &'static PerCpu) {
         return give_up(cpu, state::RELOADING, "its console is held by a CPU that does not let go");
     }
     cpu.state.dist.reset();
-    cpu.distributor.reset_domain(cpu.plan(), cpu.domain());
+    match &cpu.gicv2 {
+        Some(gic) => gic.reset_domain(cpu.plan(), cpu.domain()),
+        None => cpu.distributor.reset_domain(cpu.plan(), cpu.domain()),
+    }
     reload(cpu);
     park::restore(cpu.domain());
     cpu.state.begin_next_run();

@@ -5,14 +5,14 @@
 
 use super::percpu::PerCpu;
 use super::registers::{mrs, msr};
-use super::{calls, enter, firmware, park};
+use super::{calls, firmware, park};
 use crate::deadline::Duty;
 use crate::dev::gicv3;
 use crate::{console, state};
-use cofferdam_plan::{DomainFlags, va};
+use cofferdam_plan::{DomainFlags, IntId, va};
 use hyp_min::vdev::syndrome::{self, Injection, ec};
 use hyp_min::vdev::sysreg::{Policy, policy};
-use hyp_min::vdev::{Access, Outcome, dist, idreg, redist};
+use hyp_min::vdev::{Access, Outcome, dist, dist2, idreg, redist};
 
 /// HVC from AArch64.
 #[unsafe(no_mangle)]
@@ -55,9 +55,10 @@ fn rare(cpu: &'static PerCpu, esr: u64, class: u8) {
         }
         ec::WFX => {
             advance(esr);
-            // Trapped where the plan says so: WFI alone, TI = 0. The others may be a NOP.
+            // Trapped where the plan says so, or output waits that nothing else of EL2 looks after: WFI alone, TI = 0. The
+            // others may be a NOP.
             if esr & 3 == 0 {
-                gicv3::sleep();
+                doze(cpu);
             }
         }
         // AArch32 EL0: MCR, MRC, MCRR, MRRC, LDC, STC, VMRS (0x03 to 0x08, 0x0C), DCC. AArch64: pointer authentication,
@@ -95,7 +96,11 @@ fn emulate(cpu: &'static PerCpu, ipa: u64, size: u8, write: Option<u64>) -> Outc
     let header = cpu.plan().header;
     let offset = ipa.wrapping_sub(header.gicd_ipa.0);
     if offset < u64::from(dist::FRAME_SIZE) {
-        return dist::access(&cpu.view, &cpu.distributor.0, Access { offset: offset as u32, size, write });
+        match dist::access(&cpu.view, &cpu.distributor.0, Access { offset: offset as u32, size, write }) {
+            // Of a GICv2 the window is shorter, and what lies behind it may be something else.
+            Outcome::Abort if offset >= u64::from(dist2::FRAME_SIZE) && cpu.gicv2.is_some() => {}
+            outcome => return outcome,
+        }
     }
     let offset = ipa.wrapping_sub(header.gicr_ipa.0);
     if offset < u64::from(cpu.domain().vcpu_count) * u64::from(redist::STRIDE) {
@@ -201,12 +206,18 @@ extern "C" fn trap_fiq(cpu: &'static PerCpu) {
     }
 }
 
-/// Serves one of EL2's interrupts, if one is pending. One per call: another FIQ brings the next.
-pub(crate) fn serve(cpu: &'static PerCpu) {
-    let Some(intid) = gicv3::acknowledge() else { return };
+/// Serves one of EL2's interrupts, if one is pending. One per call: another FIQ brings the next. Answers whether it was the
+/// kick: the state that it announces is looked at by the caller.
+pub(crate) fn serve(cpu: &'static PerCpu) -> bool {
+    let taken = match &cpu.gicv2 {
+        Some(gic) => gic.acknowledge(),
+        None => gicv3::acknowledge().map(|intid| intid.0),
+    };
+    let Some(taken) = taken else { return false };
     let plan = cpu.plan();
-    if Some(intid) == enter::kick(plan) {
-        // The state that the kick announces is looked at by the caller.
+    let intid = if cpu.gicv2.is_some() { IntId(taken & 0x3FF) } else { IntId(taken) };
+    let kicked = intid == plan.header.kick_sgi;
+    if kicked {
     } else if intid == gicv3::HYP_TIMER {
         let now = console::now();
         // Who waits looks at it anyway, once awake.
@@ -215,14 +226,32 @@ pub(crate) fn serve(cpu: &'static PerCpu) {
     } else if intid == plan.header.console_intid {
         console::receive(cpu);
     } else {
-        if intid.is_spi() {
+        if let Some(gic) = &cpu.gicv2 {
+            gic.disable(intid);
+        } else if intid.is_spi() {
             cpu.distributor.disable(intid);
         } else {
             cpu.redistributor.disable(intid);
         }
-        defmt::warn!("unexpected Group 0 interrupt {=u32} on CPU {=u16}, disabled", intid.0, cpu.index.0);
+        defmt::warn!("unexpected interrupt {=u32} of EL2 on CPU {=u16}, disabled", intid.0, cpu.index.0);
     }
-    gicv3::end(intid);
+    match &cpu.gicv2 {
+        Some(gic) => gic.end(taken),
+        None => gicv3::end(intid),
+    }
+    kicked
+}
+
+/// Sleeps for the guest until an interrupt is pending, its own or EL2's.
+pub(crate) fn doze(cpu: &'static PerCpu) {
+    let Some(gic) = &cpu.gicv2 else { return gicv3::sleep() };
+    let kept = gic.borrow();
+    cortex_a::asm::barrier::dsb(cortex_a::asm::barrier::SY);
+    cortex_a::asm::wfi();
+    if gic.is_own_pending() {
+        serve(cpu);
+    }
+    gic.give_back(&kept);
 }
 
 /// IMO is 0: a physical IRQ never comes here.

@@ -219,7 +219,6 @@ impl Build {
         header.gicd_ipa = Ipa(GICD);
         header.gicr_ipa = Ipa(GICR);
         header.gicd_words = 9;
-        header.gicd_typer = 8;
         header.kick_sgi = IntId(15);
         header.pa_bits = 40;
         header.vmid_bits = 8;
@@ -231,7 +230,7 @@ impl Build {
             area_va: AREAS + n * 0x1_0000,
             domain,
             vcpu,
-            reserved: 0,
+            gicv2_target: 0,
         };
         let domain = |n: u64, text, vuart: u64, first_vcpu, vcpu_count, owned: &[u32]| {
             let mut d = Domain::new_zeroed();
@@ -249,6 +248,7 @@ impl Build {
             d.vcpu_count = vcpu_count;
             d.first_scrub = n as u32;
             d.scrub_count = 1;
+            d.gicd_typer = 8;
             d.owned[0] = 0x7FFF | 1 << 27 | 1 << 30;
             d.owned[1] = owned.iter().map(|i| 1 << (i - 32)).sum();
             d

@@ -3,6 +3,7 @@
 mod calls;
 mod exceptions;
 mod gic;
+mod gicv2;
 mod granted;
 mod lifecycle;
 mod memory;
@@ -33,6 +34,13 @@ pub const ATTACKS: &[(&str, Attack)] = &[
     ("foreign-sgi", gic::foreign_sgi),
     ("foreign-eoi", gic::foreign_eoi),
     ("never-ended", gic::never_ended),
+    ("gicv2-windows", gicv2::windows),
+    ("gicv2-foreign-spi", gicv2::foreign_spi),
+    ("gicv2-spi-target", gicv2::spi_target),
+    ("gicv2-private-interrupts", gicv2::private_interrupts),
+    ("gicv2-foreign-sgi", gicv2::foreign_sgi),
+    ("gicv2-foreign-eoi", gicv2::foreign_eoi),
+    ("gicv2-interface", gicv2::interface),
     ("cpu-on", calls::cpu_on),
     ("unknown-calls", calls::unknown_calls),
     ("unknown-sysregs", sysregs::unknown),

@@ -1,13 +1,14 @@
 //! Attacks with two vCPUs: storms on CPU_ON, and a vCPU that cannot be interrupted while its domain is turned off (I41, I60).
 #![allow(unsafe_code)] // a vCPU entry of its own
 
+use crate::deaf::become_deaf;
 use crate::report::Report;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use core::time::Duration;
 use unikernel::platform::{Conduit, platform};
 use unikernel::psci::function::CPU_ON;
 use unikernel::psci::{self, Affinity};
-use unikernel::{clock, cpu, irq, println, write_sysreg};
+use unikernel::{clock, cpu, irq, println};
 
 core::arch::global_asm!(
     ".section .text.attack_vcpu_off, \"ax\"",
@@ -65,13 +66,7 @@ pub(super) fn cpu_storm(report: &mut Report) {
 /// What vCPU 1 does: masks everything it can, forges a running priority, and spins. If it still lives half a second after its
 /// domain was turned off, it says so.
 fn spin() {
-    cpu::mask();
-    write_sysreg!("icc_pmr_el1", 0);
-    write_sysreg!("icc_igrpen1_el1", 0);
-    write_sysreg!("icc_igrpen0_el1", 0);
-    write_sysreg!("icc_ap1r0_el1", 1);
-    write_sysreg!("daif", 0x3C0);
-    cpu::isb();
+    become_deaf();
     SPINNING.store(true, SeqCst);
     loop {
         if clock::ticks() > OFF_AT.load(SeqCst).saturating_add(clock::to_ticks(Duration::from_millis(500))) {
