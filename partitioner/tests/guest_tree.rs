@@ -176,3 +176,12 @@ fn caches_and_topology_are_those_of_the_domains_cpus() {
         assert!(!tree.contains(gone), "{gone} is in\n{tree}");
     }
 }
+
+#[test]
+fn an_empty_overlay_changes_nothing() {
+    let text = std::fs::read_to_string(root().join("partitioner/tests/accept/guest-tree.dts")).expect("it is there");
+    let with = text.replace("console;\n", "console;\n overlay { };\n");
+    assert_ne!(text, with);
+    let tree = |text: &str| build(text, &Guests::default()).plan.expect("a plan").tree(0).to_vec();
+    assert_eq!(tree(&text), tree(&with));
+}

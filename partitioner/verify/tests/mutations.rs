@@ -2,7 +2,7 @@
 
 mod common;
 
-use cofferdam_plan::audit::line;
+use cofferdam_plan::audit::{line, payload};
 use cofferdam_plan::*;
 use cofferdam_verify::{Finding, Refusal};
 use common::*;
@@ -215,6 +215,15 @@ changes! {
     payload_longer_than_image: |b| b.payloads[1].offset = 0x40_2000 => Finding::PayloadOutsideImage { .. },
     payload_of_hypervisor_bytes: |b| b.payloads[0].offset = 0x1000 => Finding::PayloadInHypervisor { .. },
     payload_never_moved: |b| b.payloads[0].offset = 0x20_8000 => Finding::PayloadNeverArrives { .. },
+    payload_of_unknown_kind: |b| b.payloads[0].kind = payload::FILE + 1 => Finding::BadRecord { table: "payloads", .. },
+    file_in_foreign_ram: |b| {
+        b.payloads[0].kind = payload::FILE;
+        b.payloads[0].pa = pa(0x4060_8000, 0x3000);
+    } => Finding::PayloadNotInRam { .. },
+    file_never_moved: |b| {
+        b.payloads[0].kind = payload::FILE;
+        b.payloads[0].offset = 0x20_8000;
+    } => Finding::PayloadNeverArrives { .. },
     payload_bytes_in_foreign_ram: |b| b.payloads[0].offset = b.payloads[1].offset => Finding::PayloadExposed { .. },
     payloads_overlap: |b| {
         let mut again = b.payloads[0];

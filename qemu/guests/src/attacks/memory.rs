@@ -138,6 +138,22 @@ pub(super) fn hypervisor_uart(report: &mut Report) {
     refused(report, "second UART", 0x0904_0000);
 }
 
+/// Flash the domain was given: erased and written by commands, through registers that are also its memory.
+pub(super) fn flash(report: &mut Report) {
+    // Two 16-bit chips side by side, each with the Intel command set; a block of both has 256 KiB.
+    const READ: u64 = 0x00FF_00FF;
+    const READY: u64 = 0x0080_0080;
+    let at = address("at") + 0x4_0000;
+    let send = |command: u64| store32(at, command).is_ok();
+    let wait = || (0..1_000_000).any(|_| load32(at, 0).is_ok_and(|status| status & READY == READY));
+    report.check("erase", send(0x0020_0020) && send(0x00D0_00D0) && wait() && send(READ), "a fault, or never ready");
+    report.value("erased", load32(at, 0), 0xFFFF_FFFF);
+    report.check("write", send(0x0040_0040) && send(0x1234_5678) && wait() && send(READ), "a fault, or never ready");
+    report.value("written", load32(at, 0), 0x1234_5678);
+    report.value("neighbour untouched", load32(at + 4, 0), 0xFFFF_FFFF);
+    refused(report, "boot flash", 0);
+}
+
 /// What of the interrupt controller is not this domain's: other redistributors, the ITS, the GICv2 and virtualization windows.
 pub(super) fn gic_windows(report: &mut Report) {
     let own = 0x080A_0000;

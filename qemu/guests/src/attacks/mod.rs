@@ -79,6 +79,7 @@ pub const ATTACKS: &[(&str, Attack)] = &[
     ("deaf", storms::deaf),
     ("stuck-uart", storms::stuck_uart),
     ("files", memory::files),
+    ("flash", memory::flash),
     ("pristine", lifecycle::pristine),
 ];
 
