@@ -43,6 +43,8 @@ const FILES: &[&str] = &[
     "memory-controllers/mc-peripheral-props.yaml",
     "memory-controllers/st,stm32-fmc2-ebi-props.yaml",
     "memory-controllers/ti,gpmc-child.yaml",
+    "leds/common.yaml",
+    "leds/leds-gpio.yaml",
     "mtd/mtd-physmap.yaml",
     "mtd/mtd.yaml",
     "mtd/partitions/partition.yaml",
@@ -111,7 +113,7 @@ fn install(environment: &Path) -> Result<(), Trouble> {
 fn extract(schemas: &Path) -> Result<(), Trouble> {
     tool("bzip2", "bzip2", "bzip2", |_| Ok(true))?;
     let (folder, archive) = apt::source(SOURCE, VERSION, SUITE, "Linux' device-tree bindings")?;
-    let half = schemas.with_extension("tmp");
+    let half = repo::cache().join(format!("linux-bindings.{}.half", std::process::id()));
     let _ = fs::remove_dir_all(&half);
     fs::create_dir_all(&half).map_err(Trouble::file(&half, "make"))?;
     let inside = format!("{SOURCE}-{VERSION}/{BINDINGS}");
