@@ -7,7 +7,8 @@ fn main() {
     }
     println!("cargo:rustc-link-arg-bins=-Tunikernel.ld");
     println!("cargo:rustc-link-arg-bins=-zmax-page-size=4096");
-    let own_starts = [("bench", "bench"), ("clean", "first"), ("again", "first"), ("preload", "preload")];
+    let own_starts =
+        [("bench", "bench"), ("clean", "first"), ("again", "first"), ("preload", "preload"), ("firmware", "firmware")];
     for (program, start) in own_starts {
         println!("cargo:rustc-link-arg-bin={program}=--entry={start}_start");
     }

@@ -133,6 +133,48 @@ pub(super) fn psci(report: &mut Report) {
     }
 }
 
+/// A firmware that keeps a record of what reaches it: it has been asked once about mitigations, does one when that is called,
+/// and sees no value of a guest's (I59, I62).
+pub(super) fn firmware(report: &mut Report) {
+    const RECORD: u64 = 0x40C0_0000;
+    const ARCH_FEATURES: u64 = 0x8000_0001;
+    let record = |n: u64| {
+        // SAFETY: this domain's own RAM, in which the firmware counts.
+        unsafe { ((RECORD + n * 8) as *const u64).read_volatile() }
+    };
+    let (rubbish, before) = ([u64::MAX, 0x4010_0000, 7], record(0));
+    report.equal("features asked at boot", record(1), 3);
+    for conduit in [Hvc, Smc] {
+        for _ in 0..1000 {
+            call(conduit, ARCH_FEATURES, [0x8000_8000, 1, 2]);
+        }
+        report.equal("WORKAROUND_1 is to be called", low(call(conduit, ARCH_FEATURES, [0x8000_8000, 0, 0])), 0);
+        report.equal(
+            "WORKAROUND_2 stays on",
+            low(call(conduit, ARCH_FEATURES, [0x8000_7FFF, 0, 0])),
+            low(-2i64 as u64),
+        );
+        report.equal("WORKAROUND_3 is not needed", low(call(conduit, ARCH_FEATURES, [0x8000_3FFF, 0, 0])), 1);
+        report.equal("WORKAROUND_3 does nothing", low(call(conduit, 0x8000_3FFF, rubbish)), 0);
+        report.equal("WORKAROUND_2 is no switch", low(call(conduit, 0x8000_7FFF, rubbish)), NOT_SUPPORTED);
+    }
+    report.equal("calls that reached the firmware", record(0) - before, 0);
+    let done = (0..1000).all(|n| low(call(if n % 2 == 0 { Hvc } else { Smc }, 0x8000_8000, rubbish)) == 0);
+    report.check("WORKAROUND_1, 1,000 times", done, "a refusal");
+    report.equal("the firmware has done as many", record(2), 1000);
+    report.equal("and has seen no argument", record(3), 0);
+    // CPU_ON, AFFINITY_INFO, SYSTEM_SUSPEND, services of SoC, OEM, standard, hypervisor, applications and Trusted OS, TRNG.
+    for owner in
+        [0x8000_0000u64, 0x8100_0000, 0x8200_0000, 0x8300_0000, 0x8400_0000, 0x8600_0000, 0xB000_0000, 0xB200_0000]
+    {
+        for function in (1..0x60).filter(|low| owner != 0x8400_0000 || !matches!(low, 1 | 2 | 8 | 9 | 0x12)) {
+            call(Smc, owner | function, rubbish);
+            call(Smc, owner | 0x4000_0000 | function, rubbish);
+        }
+    }
+    report.equal("others that reached it", record(0) - before, 1000);
+}
+
 /// SYSTEM_RESET2, the architectural warm reset: as SYSTEM_RESET.
 pub(super) fn reset2(report: &mut Report) {
     report.check("before", true, "");

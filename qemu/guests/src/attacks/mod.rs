@@ -75,6 +75,7 @@ pub const ATTACKS: &[(&str, Attack)] = &[
     ("reset", calls::reset),
     ("reset2", calls::reset2),
     ("psci", calls::psci),
+    ("firmware", calls::firmware),
     ("suspend", calls::suspend),
     ("deaf", storms::deaf),
     ("stuck-uart", storms::stuck_uart),
