@@ -65,6 +65,8 @@ pub(crate) mod vcpu {
 pub(crate) struct Vcpu {
     /// See [`vcpu`].
     pub(crate) state: AtomicU32,
+    /// Injected delivery: another vCPU has disabled interrupts that may wait in this one's list registers.
+    pub(crate) recheck: AtomicBool,
     /// Where it starts.
     pub(crate) entry: AtomicU64,
     /// Its x0.

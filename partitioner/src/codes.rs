@@ -130,6 +130,8 @@ codes! {
     GIC_FRAMES = error(519);
     /// A duty of the hypervisor on a CPU whose interrupts all go to its domain.
     NO_INTERRUPT_FOR_EL2 = error(520);
+    /// Injected delivery without the list registers' maintenance interrupt.
+    NO_MAINTENANCE = error(521);
 
     /// A PCI host bridge without its cells or windows.
     PCI_BRIDGE = error(601);

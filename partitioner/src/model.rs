@@ -228,6 +228,8 @@ pub struct Domain<'a> {
     pub scrub_at_boot: bool,
     /// What becomes of it when it ends.
     pub lifecycle: Lifecycle,
+    /// `delivery`, where the layout decides it.
+    pub delivery: Option<At<Delivery>>,
     /// Its part of [`Layout::devices`].
     pub devices: core::ops::Range<usize>,
     /// Its part of [`Layout::ports`].
@@ -259,6 +261,15 @@ impl Lifecycle {
     pub const fn restarts(&self) -> bool {
         self.restart_limit != 0
     }
+}
+
+/// How interrupts reach a domain.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Delivery {
+    /// Straight to EL1.
+    Direct,
+    /// Through EL2 and its list registers.
+    Injected,
 }
 
 /// One `reg` entry of a `memory@…` node.

@@ -40,10 +40,14 @@ const GICR_CTLR_RWP: u32 = 1 << 3;
 const WAKER_SLEEP: u32 = 1 << 1;
 const WAKER_ASLEEP: u32 = 1 << 2;
 
+/// ICC_CTLR_EL1.EOImode: ICC_EOIR<n>_EL1 drops the priority, ICC_DIR_EL1 deactivates (IHI 0069, 12.2.6).
+const EOI_MODE: u64 = 1 << 1;
 /// Physical priority of a guest's 0: 0x80 | p >> 1.
 pub(super) const GUEST_PRIORITY: u32 = 0x8080_8080;
 /// EL2's physical timer (BSA, PPI assignments), its own use: a later look at the console.
 pub(crate) const HYP_TIMER: IntId = IntId(26);
+/// The list registers' maintenance interrupt (the same place), EL2's where interrupts are injected.
+pub(crate) const MAINTENANCE: IntId = IntId(25);
 /// Reads of a status bit before the hardware counts as broken.
 const POLLS: u32 = 1_000_000;
 
@@ -179,8 +183,9 @@ impl Redistributor {
     }
 
     /// Awake, no LPIs; SGIs and PPIs (extended ones too) disabled, Group 1, at the guests' priority; EL2's own (with `kick`) Group 0 and
-    /// enabled. False where the hardware does not finish or Group 0 is not EL2's.
-    pub(crate) fn set_up(&self, kick: Option<IntId>) -> bool {
+    /// enabled; with `injected` the maintenance interrupt, more urgent than any guest's. False where the hardware does not
+    /// finish or Group 0 is not EL2's.
+    pub(crate) fn set_up(&self, kick: Option<IntId>, injected: bool) -> bool {
         self.0.store(GICR_WAKER, self.0.load(GICR_WAKER) & !WAKER_SLEEP);
         if !(0..POLLS).any(|_| self.0.load(GICR_WAKER) & WAKER_ASLEEP == 0) {
             return false;
@@ -206,7 +211,16 @@ impl Redistributor {
             self.0.store8(SGI_FRAME + IPRIORITYR + HYP_TIMER.0, 0);
             self.0.store(SGI_FRAME + ISENABLER, own);
         }
+        if injected {
+            self.0.store8(SGI_FRAME + IPRIORITYR + MAINTENANCE.0, 0);
+            self.0.store(SGI_FRAME + ISENABLER, MAINTENANCE.bit());
+        }
         self.0.load(SGI_FRAME + IGROUPR) & own == 0
+    }
+
+    /// Makes an SGI or PPI pending.
+    pub(crate) fn pend(&self, intid: IntId) {
+        self.0.store(SGI_FRAME + ISPENDR, intid.bit());
     }
 
     /// Stops an SGI or PPI of EL2.
@@ -217,16 +231,16 @@ impl Redistributor {
 
 /// The CPU interface as the guest finds it: priorities open, one step EOI, nothing active, Group 1 closed; Group 0 open
 /// for EL2 where it has it (IHI 0069, 12.2). Where the firmware has it (`group0` false), its registers may trap to EL3 and
-/// are left alone.
-pub(crate) fn cpu_interface(group0: bool) {
+/// are left alone. Where interrupts are `injected` it is EL2's: Group 1 open, and ending one takes two steps.
+pub(crate) fn cpu_interface(group0: bool, injected: bool) {
     msr!("icc_pmr_el1", 0xFF);
-    msr!("icc_ctlr_el1", 0);
+    msr!("icc_ctlr_el1", if injected { EOI_MODE } else { 0 });
     if group0 {
         msr!("icc_bpr0_el1", 0);
     }
     msr!("icc_bpr1_el1", 0);
     clear_active(group0);
-    msr!("icc_igrpen1_el1", 0);
+    msr!("icc_igrpen1_el1", u64::from(injected));
     if group0 {
         msr!("icc_igrpen0_el1", 1);
     }
@@ -318,6 +332,32 @@ pub(crate) fn acknowledge() -> Option<IntId> {
 /// Ends it.
 pub(crate) fn end(intid: IntId) {
     msr!("S3_0_C12_C8_1", u64::from(intid.0)); // ICC_EOIR0_EL1
+    if mrs!("icc_ctlr_el1") & EOI_MODE != 0 {
+        deactivate(intid);
+    }
+    barrier();
+}
+
+/// The priority a guest has given the Group 1 interrupt that was acknowledged last, as its list register holds it.
+pub(crate) fn running_priority() -> u8 {
+    (mrs!("S3_0_C12_C11_3") << 1) as u8 // ICC_RPR_EL1: 0x80 | p >> 1
+}
+
+/// Lets others come while Group 1 interrupt `intid` is active: the first of the two steps.
+pub(crate) fn drop_priority(intid: IntId) {
+    msr!("S3_0_C12_C12_1", u64::from(intid.0)); // ICC_EOIR1_EL1
+    barrier();
+}
+
+/// The second step. Only where interrupts are injected.
+pub(crate) fn deactivate(intid: IntId) {
+    msr!("S3_0_C12_C11_1", u64::from(intid.0)); // ICC_DIR_EL1
+    barrier();
+}
+
+/// Lets through only what is more urgent than a guest's `priority`: EL2's own always. `None` lets all through.
+pub(crate) fn mask(priority: Option<u8>) {
+    msr!("icc_pmr_el1", priority.map_or(0xFF, |priority| 0x80 | u64::from(priority >> 1)));
     barrier();
 }
 

@@ -62,7 +62,7 @@ const ICFGR: usize = 0xC00;
 const IROUTER: u32 = 0x6000;
 const IROUTER_END: u32 = 0x8000;
 
-const CTLR: u32 = 0x0;
+pub(super) const CTLR: u32 = 0x0;
 const TYPER: u32 = 0x4;
 const IIDR: u32 = 0x8;
 /// GICD_CTLR, Non-secure view (12.9.4): ARE_NS, always set.
@@ -149,7 +149,7 @@ pub fn access<F: Frame>(view: &View<'_>, frame: &F, access: Access) -> Outcome {
 
 /// Every access, by the table.
 #[inline(never)]
-fn any<F: Frame>(view: &View<'_>, frame: &F, access: Access) -> Outcome {
+pub(super) fn any<F: Frame>(view: &View<'_>, frame: &F, access: Access) -> Outcome {
     let Access { offset, size, write } = access;
     if view.plan.header.flags & HeaderFlags::GICV2 != 0 {
         return dist2::access(view, frame, access);

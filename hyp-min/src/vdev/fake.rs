@@ -15,7 +15,7 @@ pub(crate) struct Board {
     cpus: Vec<Cpu>,
     pub(crate) domains: Vec<Domain>,
     vcpus: Vec<CpuIndex>,
-    icfgr: Vec<u32>,
+    pub(crate) icfgr: Vec<u32>,
 }
 
 /// A board whose domain d has vCPUs on the CPUs with these affinities. Every domain owns the SGIs but the kick and PPI 27;

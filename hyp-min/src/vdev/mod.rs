@@ -11,6 +11,7 @@ mod encode;
 #[cfg(test)]
 mod fake;
 pub mod idreg;
+pub mod inject;
 pub mod lock;
 pub mod psci;
 pub mod redist;

@@ -12,7 +12,7 @@ use super::{Access, Frame, Outcome, View};
 /// Bytes from one vCPU's redistributor to the next: RD frame, then SGI frame (12.10).
 pub const STRIDE: u32 = 0x2_0000;
 /// Offset of the SGI frame in a redistributor.
-const SGI_FRAME: u32 = 0x1_0000;
+pub(super) const SGI_FRAME: u32 = 0x1_0000;
 
 // RD frame (12.11). CTLR, STATUSR, WAKER, SETLPIR, CLRLPIR, PROPBASER, PENDBASER, INVLPIR, INVALLR and SYNCR read as zero
 // and ignore writes: no LPIs, never asleep, nothing pending.

@@ -97,6 +97,8 @@ pub mod line {
     pub const HYPERVISOR: u32 = 3;
     /// A PPI each vCPU of the domain has for itself.
     pub const PPI: u32 = 4;
+    /// The maintenance interrupt of the list registers on the CPUs of a domain with injected delivery: EL2's.
+    pub const MAINTENANCE: u32 = 5;
 }
 
 /// One interrupt and its owner.

@@ -52,6 +52,8 @@ impl DomainFlags {
     pub const OUTPUT_ONLY: u32 = 1 << 8;
     /// Its scrub ranges are cleared before the first entry (`scrub = "boot"`).
     pub const SCRUB_AT_BOOT: u32 = 1 << 2;
+    /// Its interrupts are taken at EL2 and reach it through list registers (`delivery = "injected"`).
+    pub const INJECTED: u32 = 1 << 3;
     /// Its WFI comes to EL2: its CPUs must be reclaimable whatever it has done to their interrupt priorities, because another
     /// CPU may restart it.
     pub const TRAP_WFI: u32 = 1 << 4;

@@ -6,8 +6,8 @@ use super::parts;
 use super::stage2::joined;
 use crate::layout::PMU_PPI;
 use crate::lent::Full;
-use crate::model::{DeviceGrant, GicFrames};
-use crate::resolve::PAGE;
+use crate::model::{Delivery, DeviceGrant, GicFrames};
+use crate::resolve::{MAINTENANCE, PAGE, delivery};
 use cofferdam_dts::NodeId;
 use cofferdam_plan::audit::{Audit, Fact, Grant, Line, Name, Payload, fact, grant, line, payload};
 use cofferdam_plan::{IntId, Ipa, IpaRegion, Pa, PaRegion, Table};
@@ -144,6 +144,9 @@ impl Input<'_, '_, '_> {
             }
             if let Some(pmu) = domain.pmu {
                 each(line(PMU_PPI, id, line::PPI, 0), &pmu.path())?;
+            }
+            if let (Delivery::Injected, Some(gic)) = (delivery::of(domain), &self.board.gic) {
+                each(line(MAINTENANCE, id, line::MAINTENANCE, 0), &gic.node.path())?;
             }
             if let Some((_, intid)) = self.decided.get(id as usize).and_then(|d| d.vuart) {
                 each(line(intid, id, line::VUART, 0), &domain.node.path())?;

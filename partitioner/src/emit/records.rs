@@ -8,8 +8,8 @@ use super::parts;
 use super::stage2::{Stage2, joined};
 use crate::layout::PMU_PPI;
 use crate::lent::Full;
-use crate::model::GicFrames;
-use crate::resolve::{GICD_SIZE, KICK_SGI, PAGE, Piece};
+use crate::model::{Delivery, GicFrames};
+use crate::resolve::{GICD_SIZE, KICK_SGI, PAGE, Piece, delivery};
 use cofferdam_plan::audit::{grant, payload};
 use cofferdam_plan::limits::{INTID_WORDS, MAX_DOMAINS};
 use cofferdam_plan::va::GUARD;
@@ -186,6 +186,9 @@ impl Input<'_, '_, '_> {
                 record.flags |= DomainFlags::SCRUB_AT_BOOT;
             }
             record.flags |= domain.features;
+            if delivery::of(domain) == Delivery::Injected {
+                record.flags |= DomainFlags::INJECTED;
+            }
             (record.first_vcpu, record.vcpu_count) = (first_vcpu, domain.cpus.len() as u32);
             first_vcpu += domain.cpus.len() as u32;
             (record.first_scrub, record.scrub_count) = records.scrub_of.get(id).copied().unwrap_or_default();
@@ -195,8 +198,8 @@ impl Input<'_, '_, '_> {
             record.restart_limit = lifecycle.restart_limit;
             (record.on_fault, record.on_reset, record.on_off) =
                 (lifecycle.on_fault, lifecycle.on_reset, lifecycle.on_off);
-            // Its CPUs may be asleep when one of them starts it again.
-            if lifecycle.restarts() && domain.cpus.len() > 1 {
+            // Its CPUs may be asleep when one of them starts it again, and have made themselves deaf to the kick before.
+            if lifecycle.restarts() && domain.cpus.len() > 1 && delivery::of(domain) == Delivery::Direct {
                 record.flags |= DomainFlags::TRAP_WFI;
             }
             record.gicd_typer = self.gicd_typer(domain.cpus.len() as u32);

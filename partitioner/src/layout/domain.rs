@@ -4,7 +4,8 @@ use super::{features, files, lifecycle, memory, schema, words};
 use crate::board::is_cpu;
 use crate::cells::{self, target};
 use crate::codes;
-use crate::model::{At, Board, Domain};
+use crate::model::{At, Board, Delivery, Domain};
+use crate::resolve::MAINTENANCE;
 use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Node, Property, Span, Value, ValueKind};
 use cofferdam_plan::Ipa;
 use cofferdam_plan::limits::{MAX_CPUS, MAX_NAME, MAX_VCPUS};
@@ -60,8 +61,9 @@ pub(super) fn read<'a>(board: &Board<'a>, node: Node<'a>, diagnostics: &mut Diag
         output_only,
         features,
         pmu,
-        scrub_at_boot: choices(node, diagnostics),
+        scrub_at_boot: scrub(node, diagnostics),
         lifecycle: lifecycle::read(node, diagnostics),
+        delivery: delivery(board, node, diagnostics),
         devices: 0..0,
         ports: 0..0,
     }
@@ -201,20 +203,39 @@ fn console<'a>(board: &Board<'a>, node: Node<'a>, diagnostics: &mut Diagnostics<
     (Some(property.span()), output_only)
 }
 
-/// `scrub` and `delivery`; returns whether RAM is scrubbed before the first entry.
-fn choices<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> bool {
-    if let Some(delivery) = node.property("delivery") {
-        match delivery.string() {
-            Some("direct") | None => {}
-            Some("injected") => {
-                let span = delivery.value_span();
-                let d = Diagnostic::new(codes::NOT_SUPPORTED_YET, span, "`{0}` = \"injected\" is not supported yet");
-                let d = d.args(&[Arg::Text("delivery")]);
-                diagnostics.push(d.help("leave it out: interrupts go straight to the domain"));
-            }
-            Some(_) => words::wrong_type(delivery, "`direct` or `injected`", diagnostics),
+/// `delivery`, where it is given. Injected delivery needs the maintenance interrupt of the list registers.
+fn delivery<'a>(board: &Board<'a>, node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> Option<At<Delivery>> {
+    let property = node.property("delivery")?;
+    let span = property.value_span();
+    let value = match property.string()? {
+        "direct" => Delivery::Direct,
+        "injected" => Delivery::Injected,
+        _ => {
+            words::wrong_type(property, "`direct` or `injected`", diagnostics);
+            return None;
         }
+    };
+    if let (Delivery::Injected, Some(gic)) = (value, &board.gic)
+        && gic.is_v2()
+    {
+        let message = "`{0}` = \"injected\" is not supported yet on a GICv2";
+        let d = Diagnostic::new(codes::NOT_SUPPORTED_YET, span, message)
+            .args(&[Arg::Text("delivery"), Arg::Node(gic.node)]);
+        diagnostics
+            .push(d.also(gic.node.span(), "{1} is one").help("leave it out: interrupts go straight to the domain"));
+    } else if let (Delivery::Injected, Some(gic)) = (value, &board.gic)
+        && gic.maintenance != Some(MAINTENANCE)
+    {
+        let message = "domain `{0}` asks for injected delivery, but the maintenance interrupt of {1} is not PPI 9";
+        let d = Diagnostic::new(codes::NO_MAINTENANCE, span, message);
+        let d = d.args(&[Arg::Text(node.name()), Arg::Node(gic.node)]).also(gic.node.span(), "{1} is here");
+        diagnostics.push(d.help("let its `interrupts` name PPI 9, or leave `delivery` out"));
     }
+    Some(At { value, span })
+}
+
+/// Whether RAM is scrubbed before the first entry too.
+fn scrub<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> bool {
     let scrub = node.property("scrub");
     match scrub.and_then(Property::string) {
         Some("boot") => true,

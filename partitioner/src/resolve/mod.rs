@@ -4,6 +4,7 @@
 //! finds; a later step runs only on what an earlier one could decide.
 
 pub(crate) mod arm64;
+pub(crate) mod delivery;
 pub(crate) mod elf;
 pub(crate) mod files;
 pub(crate) mod image;
@@ -25,6 +26,8 @@ pub(crate) const PAGE: u64 = 4096;
 pub(crate) const GIB: u64 = 1 << 30;
 /// SGI the hypervisor keeps for itself on every CPU.
 pub(crate) const KICK_SGI: IntId = IntId(15);
+/// The list registers' maintenance interrupt: PPI 9 on every Arm core (BSA 1.0, PPI assignments). The hypervisor knows no other.
+pub(crate) const MAINTENANCE: IntId = IntId(25);
 /// Bytes of the distributor's frame (IHI 0069, 12.8).
 pub(crate) const GICD_SIZE: u64 = 0x1_0000;
 /// Bytes of one redistributor: RD and SGI frame (IHI 0069, 12.10).

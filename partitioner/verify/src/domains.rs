@@ -47,6 +47,7 @@ pub(crate) fn domain_starts_in_its_own_memory(work: &Work<'_, '_>, id: DomainId,
         | DomainFlags::INPUT
         | DomainFlags::OUTPUT_ONLY
         | DomainFlags::SCRUB_AT_BOOT
+        | DomainFlags::INJECTED
         | DomainFlags::TRAP_WFI
         | DomainFlags::SVE
         | DomainFlags::PMU

@@ -178,6 +178,9 @@ findings! {
     "I10" CountersAndInterrupt { domain: DomainId } => "domain {domain} has performance counters or their PPI, but not both";
     /// A guest has a PPI that is EL2's or unknown.
     "I38" ForeignPpi { domain: DomainId, intid: IntId } => "domain {domain} owns PPI {intid}, which no guest may have";
+    /// Injected delivery and its interrupts contradict each other.
+    "I43" BadDelivery { domain: DomainId }
+        => "domain {domain}: injected delivery without the hypervisor's maintenance interrupt or kick, or the reverse";
     /// Routes not ascending.
     "I34" RoutesUnordered { intid: IntId } => "the route of interrupt {intid} is out of order";
     /// A route for an interrupt nobody owns.

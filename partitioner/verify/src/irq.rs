@@ -10,6 +10,8 @@ use cofferdam_plan::{Domain, DomainFlags, DomainId, HeaderFlags, IntId, Mpidr, N
 const GUEST_PPIS: [IntId; 2] = [IntId(27), IntId(30)];
 /// That of the performance counters, for a domain that has them.
 const PMU_PPI: IntId = IntId(23);
+/// The list registers' maintenance interrupt (the same place).
+const MAINTENANCE: IntId = IntId(25);
 
 pub(crate) fn prove(work: &Work<'_, '_>, report: &mut Report<'_>) {
     i32_i33_one_owner_per_spi(work, report);
@@ -17,6 +19,7 @@ pub(crate) fn prove(work: &Work<'_, '_>, report: &mut Report<'_>) {
         i32_owned_words_equal_lines(work, id, domain, report);
         i35_i38_kick_and_el2_ppis_are_nobodys(work, id, domain, report);
         i10_counters_and_their_interrupt_come_together(id, domain, report);
+        i43_delivery_has_what_it_needs(work, id, domain, report);
     }
     i34_routes_stay_with_the_owner(work, report);
     i36_trigger_words_equal_lines(work, report);
@@ -28,13 +31,15 @@ pub(crate) fn prove(work: &Work<'_, '_>, report: &mut Report<'_>) {
 pub(crate) fn i32_i33_one_owner_per_spi(work: &Work<'_, '_>, report: &mut Report<'_>) {
     let words = work.plan.header.gicd_words;
     for (l, next) in work.lines().zip(work.lines().skip(1)) {
-        if l.intid == next.intid && (l.kind != line::PPI || next.kind != line::PPI || l.domain == next.domain) {
+        let private = |kind| kind == line::PPI || kind == line::MAINTENANCE;
+        if l.intid == next.intid && (!private(l.kind) || l.kind != next.kind || l.domain == next.domain) {
             report.add(Finding::LineTwice { intid: l.intid });
         }
     }
     for l in work.lines() {
         let fits = match l.kind {
             line::PPI => (16..32).contains(&l.intid.0) && l.domain != u32::MAX,
+            line::MAINTENANCE => l.intid == MAINTENANCE && l.domain != u32::MAX && l.edge == 0,
             line::HYPERVISOR => l.domain == u32::MAX && (l.intid.0 < 32 || l.intid.is_spi()),
             line::VUART => l.intid.is_spi() && l.edge == 0,
             _ => l.intid.is_spi(),
@@ -48,7 +53,8 @@ pub(crate) fn i32_i33_one_owner_per_spi(work: &Work<'_, '_>, report: &mut Report
 /// I32: the domain's bits are exactly its lines, so the filter gives it nothing else.
 pub(crate) fn i32_owned_words_equal_lines(work: &Work<'_, '_>, id: DomainId, d: &Domain, report: &mut Report<'_>) {
     let mut planned = [0u32; cofferdam_plan::limits::INTID_WORDS];
-    for l in work.lines().filter(|l| l.domain == u32::from(id.0)) {
+    // The maintenance interrupt comes on the domain's CPUs and is EL2's.
+    for l in work.lines().filter(|l| l.domain == u32::from(id.0) && l.kind != line::MAINTENANCE) {
         if let Some(word) = planned.get_mut(l.intid.word()) {
             *word |= l.intid.bit();
         }
@@ -83,6 +89,18 @@ pub(crate) fn i35_i38_kick_and_el2_ppis_are_nobodys(
 pub(crate) fn i10_counters_and_their_interrupt_come_together(id: DomainId, d: &Domain, report: &mut Report<'_>) {
     if (d.flags & DomainFlags::PMU != 0) != d.owns(PMU_PPI) {
         report.add(Finding::CountersAndInterrupt { domain: id });
+    }
+}
+
+/// I43: a domain has injected delivery if and only if its maintenance interrupt is EL2's; vCPUs that tell each other what
+/// their list registers must give back have the kick.
+pub(crate) fn i43_delivery_has_what_it_needs(work: &Work<'_, '_>, id: DomainId, d: &Domain, report: &mut Report<'_>) {
+    let injected = d.flags & DomainFlags::INJECTED != 0;
+    let lines = work.lines().filter(|l| l.kind == line::MAINTENANCE && l.domain == u32::from(id.0)).count();
+    let flags = work.plan.header.flags;
+    let able = flags & HeaderFlags::GICV2 == 0 && (d.vcpu_count == 1 || flags & HeaderFlags::GROUP0 != 0);
+    if lines != usize::from(injected) || injected && !able {
+        report.add(Finding::BadDelivery { domain: id });
     }
 }
 

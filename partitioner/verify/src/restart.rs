@@ -54,7 +54,8 @@ pub(crate) fn policies_are_known(_work: &Work<'_, '_>, id: DomainId, d: &Domain,
     if policies.contains(&Policy::RESTART) != d.restarts() || d.restarts() != (d.restart_ttbr != 0) {
         bad("restarts without a limit or a root, or has them and never does");
     }
-    let fetched = d.restarts() && d.vcpu_count > 1;
+    // Injected delivery leaves a guest nothing that holds off the kick.
+    let fetched = d.restarts() && d.vcpu_count > 1 && d.flags & DomainFlags::INJECTED == 0;
     if fetched != (d.flags & DomainFlags::TRAP_WFI != 0) {
         bad("may sleep where it must be fetched, or pays for a WFI that nobody needs to see");
     }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use cofferdam_plan::audit::{line, payload};
+use cofferdam_plan::audit::{Line, Name, line, payload};
 use cofferdam_plan::*;
 use cofferdam_verify::{Finding, Refusal};
 use common::*;
@@ -193,6 +193,24 @@ changes! {
         b.lines[0].intid = IntId(23);
         b.domains[0].owned[0] = 0x7FFF | 1 << 23 | 1 << 30;
     } => Finding::CountersAndInterrupt { .. },
+    injected_without_maintenance: |b| b.domains[0].flags |= DomainFlags::INJECTED => Finding::BadDelivery { .. },
+    maintenance_of_direct_delivery: |b| {
+        b.lines.push(Line { intid: IntId(25), domain: 1, kind: line::MAINTENANCE, edge: 0, name: Name::default() });
+    } => Finding::BadDelivery { .. },
+    injected_without_kick: |b| {
+        b.lines.push(Line { intid: IntId(25), domain: 1, kind: line::MAINTENANCE, edge: 0, name: Name::default() });
+        b.domains[1].flags |= DomainFlags::INJECTED;
+        b.header.flags = 0;
+    } => Finding::BadDelivery { .. },
+    maintenance_elsewhere: |b| {
+        b.lines.push(Line { intid: IntId(24), domain: 0, kind: line::MAINTENANCE, edge: 0, name: Name::default() });
+        b.domains[0].flags |= DomainFlags::INJECTED;
+    } => Finding::BadLine { intid: IntId(24), .. },
+    maintenance_in_the_words: |b| {
+        b.lines.push(Line { intid: IntId(25), domain: 0, kind: line::MAINTENANCE, edge: 0, name: Name::default() });
+        b.domains[0].flags |= DomainFlags::INJECTED;
+        b.domains[0].owned[0] |= 1 << 25;
+    } => Finding::ForeignPpi { intid: IntId(25), .. },
     route_to_foreign_cpu: |b| b.spis[2].router = 0 => Finding::ForeignRoute { intid: IntId(39), .. },
     route_to_any: |b| b.spis[2].router |= 1 << 31 => Finding::ForeignRoute { .. },
     route_to_unknown_cpu: |b| b.spis[2].router = 1 << 32 => Finding::ForeignRoute { .. },

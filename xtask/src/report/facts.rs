@@ -117,7 +117,9 @@ impl Report {
                     if input { ", reads the console first" } else { "" }
                 ),
             };
-            let delivery = if header.flags & HeaderFlags::GROUP0 != 0 {
+            let delivery = if flag(DomainFlags::INJECTED) {
+                "injected, as the layout asks: the hypervisor takes its interrupts and hands them on through list registers, and can preempt it; each costs an exit"
+            } else if header.flags & HeaderFlags::GROUP0 != 0 {
                 "direct: its CPUs are its own, so interrupts go to EL1 with no exit; the hypervisor's own are Group 0 FIQs"
             } else {
                 "direct: its CPUs are its own, so interrupts go to EL1 with no exit; the hypervisor needs none of its own"
@@ -143,6 +145,7 @@ impl Report {
                 let what = match entry.kind {
                     line::DEVICE => "device",
                     line::VUART => "virtual PL011",
+                    line::MAINTENANCE => "the hypervisor's: maintenance of list registers",
                     line::PPI => "each vCPU's own",
                     _ => "hypervisor",
                 };

@@ -74,10 +74,18 @@ fn prepare() -> Result<(), Trouble> {
     Ok(())
 }
 
+/// The text of an `.expected` file.
+fn transcript(name: &str) -> Result<String, String> {
+    let file = repo::root().join("qemu/tests").join(name).with_extension("expected");
+    fs::read_to_string(file).map_err(|error| format!("qemu/tests/{name}.expected: {error}"))
+}
+
 fn one(name: &str, guest_dir: &Path) -> Result<(), String> {
     let file = repo::root().join("qemu/tests").join(name);
-    let text = fs::read_to_string(file.with_extension("expected"))
-        .map_err(|error| format!("qemu/tests/{name}.expected: {error}"))?;
+    let mut text = transcript(name)?;
+    if let Some(other) = text.lines().find_map(|line| line.strip_prefix("like: ")) {
+        text = transcript(other.trim())?;
+    }
     let mut expected = Expected::parse(&text).map_err(|error| format!("qemu/tests/{name}.expected: {error}"))?;
     // QEMU's own option syntax doubles commas.
     let shown = |path: &Path| path.display().to_string().replace(',', ",,");

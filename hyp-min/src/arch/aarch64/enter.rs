@@ -26,11 +26,11 @@ pub(crate) fn first(cpu: &'static PerCpu) -> ! {
     if let Some(gic) = &cpu.gicv2 {
         set_up_gicv2(cpu, gic);
     } else {
-        if !cpu.redistributor.set_up(kick) {
+        if !cpu.redistributor.set_up(kick, cpu.is_injected()) {
             defmt::error!("refused: redistributor of CPU {=u16} does not follow", cpu.index.0);
             park::fault(cpu, park::Reason::InterruptController);
         }
-        gicv3::cpu_interface(kick.is_some());
+        gicv3::cpu_interface(kick.is_some(), cpu.is_injected());
         if !is_group0_ours(cpu, kick) {
             defmt::error!("refused: CPU {=u16} gets no Group 0 interrupt", cpu.index.0);
             park::fault(cpu, park::Reason::InterruptController);
@@ -67,7 +67,7 @@ pub(crate) fn again(cpu: &'static PerCpu, entry: u64, context: u64) -> ! {
     registers::write_all(cpu);
     match &cpu.gicv2 {
         Some(gic) => gic.give(),
-        None => gicv3::cpu_interface(kick(cpu.plan()).is_some()),
+        None => gicv3::cpu_interface(kick(cpu.plan()).is_some(), cpu.is_injected()),
     }
     guest(entry, context)
 }

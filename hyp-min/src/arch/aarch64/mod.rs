@@ -8,12 +8,14 @@ pub(crate) mod enter;
 pub(crate) mod features;
 pub(crate) mod firmware;
 mod granted;
+pub(crate) mod inject;
 pub(crate) mod park;
 pub(crate) mod percpu;
 pub(crate) mod registers;
 pub(crate) mod restart;
 pub(crate) mod traps;
 
+use crate::dev::gicv3;
 use cofferdam_plan::limits::MAX_RECORDS;
 use cofferdam_plan::{Cpu, Header, MAGIC, VERSION, va};
 use core::arch::global_asm;
@@ -38,7 +40,11 @@ global_asm!(
     SCTLR_OFF = const registers::SCTLR_OFF,
     HCR_BOOT = const registers::HCR_BOOT,
 );
-global_asm!(include_str!("vectors.S"), SCTLR_EL1 = const registers::SCTLR_EL1_RESET);
+global_asm!(
+    include_str!("vectors.S"),
+    SCTLR_EL1 = const registers::SCTLR_EL1_RESET,
+    MAINTENANCE = const gicv3::MAINTENANCE.0,
+);
 
 unsafe extern "C" {
     /// First byte of the image, mapped at [`va::HYP_VA`].
@@ -49,6 +55,8 @@ unsafe extern "C" {
     static _plan: u8;
     /// The vector table of EL2.
     static vectors: u8;
+    /// The same where interrupts are injected.
+    static vectors_injected: u8;
     /// See boot.S.
     static scrub_off: u8;
     /// See boot.S.
@@ -62,6 +70,8 @@ unsafe extern "C" {
     safe fn clear_scalable();
     safe fn clear_breakpoints(count: u64);
     safe fn clear_watchpoints(count: u64);
+    safe fn read_list_register(n: u64) -> u64;
+    safe fn write_list_register(n: u64, value: u64);
     pub(crate) fn clear_memory(start: *mut u8, bytes: u64);
     pub(crate) fn probe_word(address: u64) -> u64;
     fn call_scrub(ranges: u64, count: u64, routine: u64);

@@ -6,7 +6,7 @@
 
 use super::percpu::PerCpu;
 use super::registers::mrs;
-use super::{enter, firmware, restart};
+use super::{enter, firmware, inject, restart};
 use crate::deadline::Duty;
 use crate::state::{self, vcpu};
 use crate::{console, dev::gicv3};
@@ -250,9 +250,12 @@ fn start(cpu: &'static PerCpu, kicked: bool) {
 }
 
 /// Nothing of the guest keeps this CPU awake or holds off EL2's interrupts.
-fn quiet(cpu: &PerCpu) {
+fn quiet(cpu: &'static PerCpu) {
     if let Some(gic) = &cpu.gicv2 {
         return gic.take();
+    }
+    if cpu.is_injected() {
+        inject::leave(cpu);
     }
     gicv3::clear_active(enter::kick(cpu.plan()).is_some());
     gicv3::close_guest_group();

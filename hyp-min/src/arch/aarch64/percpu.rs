@@ -8,9 +8,10 @@ use super::{firmware, registers::mrs};
 use crate::deadline::Deadlines;
 use crate::dev::gicv2::Gic;
 use crate::dev::gicv3::{Distributor, Redistributor};
+use crate::dev::mmio::Mmio;
 use crate::log::Buffer;
 use crate::state::{DomainState, state_of};
-use cofferdam_plan::{CpuIndex, Domain, DomainId, Plan, va};
+use cofferdam_plan::{CpuIndex, Domain, DomainFlags, DomainId, Plan, va};
 use core::cell::Cell;
 use hyp_min::vdev::View;
 use hyp_min::vdev::psci::Mitigations;
@@ -100,9 +101,20 @@ impl PerCpu {
         self.view.domain
     }
 
+    /// Whether its interrupts come by way of EL2.
+    pub(crate) fn is_injected(&self) -> bool {
+        self.domain().flags & DomainFlags::INJECTED != 0
+    }
+
     /// The plan.
     pub(crate) fn plan(&self) -> &'static Plan<'static> {
         self.view.plan
+    }
+
+    /// The redistributor of the domain's vCPU `vcpu`.
+    pub(crate) fn redistributor_of(&self, vcpu: usize) -> Option<Mmio> {
+        let index = self.plan().vcpus_of(self.domain())?.get(vcpu)?;
+        Some(Redistributor::new(self.plan().cpus.get(usize::from(index.0))?.gicr_va).0)
     }
 
     /// A general-purpose register as an instruction names it: 31 reads as zero.

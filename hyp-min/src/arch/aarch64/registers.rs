@@ -55,7 +55,7 @@ pub(crate) fn write_all(cpu: &PerCpu) {
     timers(domain, &f);
     msr!("cntvoff_el2", cpu.state.time_offset.load(Ordering::Relaxed));
     if !gicv2 {
-        cpu_interface_hypervisor();
+        cpu_interface_hypervisor(cpu.is_injected());
     }
     optional(&f);
     msr!("actlr_el2", 0);
@@ -72,8 +72,8 @@ pub(crate) fn barrier() {
 
 /// HCR, CPTR, HSTR, MDCR: what comes to EL2.
 fn traps(domain: &Domain, f: &Features, gicv2: bool) {
-    // Physical IRQs go to EL1 (IMO 0), FIQ and SError come here. FB and BSU stay 0: vCPUs do not migrate. TSW stays 0: set/way
-    // operations are the guest's, and SWIO makes cleaning ones of those that would only invalidate (docs/decisions/0020).
+    // Physical IRQs go to EL1 (IMO 0) unless they are injected, FIQ and SError come here. FB and BSU stay 0: vCPUs do not
+    // migrate. TSW stays 0: set/way operations are the guest's, and SWIO makes cleaning ones of those that would only invalidate (docs/decisions/0020).
     // From a GICv2 every interrupt is the guest's, which may make FIQs of them.
     let mut hcr = HCR_EL2::VM::SET
         + HCR_EL2::SWIO::SET
@@ -90,6 +90,9 @@ fn traps(domain: &Domain, f: &Features, gicv2: bool) {
     }
     if domain.flags & DomainFlags::TRAP_WFI != 0 {
         hcr += HCR_EL2::TWI::SET;
+    }
+    if domain.flags & DomainFlags::INJECTED != 0 {
+        hcr += HCR_EL2::IMO::SET;
     }
     if f.limited_ordering {
         hcr += HCR_EL2::TLOR::SET;
@@ -170,13 +173,14 @@ fn timers(domain: &Domain, f: &Features) {
     }
 }
 
-/// The hypervisor's control of the CPU interface: no list registers, nothing virtual pending (IHI 0069, 12.4).
-fn cpu_interface_hypervisor() {
+/// The hypervisor's control of the CPU interface: nothing virtual pending, list registers only in use where interrupts are
+/// injected (IHI 0069, 12.4).
+fn cpu_interface_hypervisor(injected: bool) {
     // Enable = 0: EL1's ICC_SRE_EL1 traps, where it is not RAO.
     ICC_SRE_EL2.write(ICC_SRE_EL2::SRE::SET + ICC_SRE_EL2::DFB::SET + ICC_SRE_EL2::DIB::SET);
     barrier();
     msr!("icc_sre_el1", 7);
-    msr!("ich_hcr_el2", 0);
+    msr!("ich_hcr_el2", u64::from(injected)); // En
     msr!("ich_vmcr_el2", 0);
     let vtr = mrs!("ich_vtr_el2");
     super::clear_list_registers((vtr & 0xF) + 1);
@@ -268,8 +272,9 @@ fn optional(f: &Features) {
 
 /// The vectors of EL2, this CPU's own pointer, its own timer stopped.
 pub(crate) fn own(cpu: &PerCpu) {
-    let table = &raw const super::vectors;
-    // SAFETY: `vectors` is the table of vectors.S, 2 KiB aligned and mapped executable.
+    let injected = cpu.is_injected();
+    let table = if injected { &raw const super::vectors_injected } else { &raw const super::vectors };
+    // SAFETY: both are tables of vectors.S, 2 KiB aligned and mapped executable.
     unsafe { core::arch::asm!("msr vbar_el2, {}", "isb", in(reg) table, options(nostack, preserves_flags)) };
     msr!("tpidr_el2", core::ptr::from_ref(cpu) as u64);
     // Here and not in `timers`: a vCPU that starts again must not forget what this CPU still has to send.

@@ -47,12 +47,13 @@ pub(super) fn step(cpu: &'static PerCpu, status: Status) {
             gic.set_up_cpu();
             gic.take();
         } else {
-            if !cpu.redistributor.set_up(enter::kick(cpu.plan())) {
+            if !cpu.redistributor.set_up(enter::kick(cpu.plan()), cpu.is_injected()) {
                 return give_up(cpu, state::RESTARTING, "the redistributor of one of its CPUs does not follow");
             }
-            gicv3::cpu_interface(enter::kick(cpu.plan()).is_some());
+            gicv3::cpu_interface(enter::kick(cpu.plan()).is_some(), cpu.is_injected());
         }
         cpu.again.set(false);
+        own.recheck.store(false, Ordering::Relaxed);
         own.state.store(vcpu::OFF, Ordering::Relaxed);
         own.arrived.store(status.0, Ordering::Release);
         park::wake(cpu, 0);

@@ -5,7 +5,7 @@
 
 use super::percpu::PerCpu;
 use super::registers::{mrs, msr};
-use super::{calls, firmware, park};
+use super::{calls, firmware, inject, park};
 use crate::deadline::Duty;
 use crate::dev::gicv3;
 use crate::{console, state};
@@ -23,8 +23,19 @@ extern "C" fn trap_call(cpu: &'static PerCpu, esr: u64) {
 /// Every other synchronous exception from a guest. Tail calls only: each path saves what it needs and no more.
 #[unsafe(no_mangle)]
 extern "C" fn trap_sync(cpu: &'static PerCpu, esr: u64) {
+    sync::<false>(cpu, esr);
+}
+
+/// The same where interrupts are injected.
+#[unsafe(no_mangle)]
+extern "C" fn trap_sync_injected(cpu: &'static PerCpu, esr: u64) {
+    sync::<true>(cpu, esr);
+}
+
+#[inline(always)]
+fn sync<const INJECTED: bool>(cpu: &'static PerCpu, esr: u64) {
     match syndrome::class(esr) {
-        ec::DATA_ABORT => data_abort(cpu, esr),
+        ec::DATA_ABORT => data_abort::<INJECTED>(cpu, esr),
         ec::SYSREG if esr & SYSREG_ISS == SGI1_WRITE => send_sgi(cpu, esr),
         ec::SYSREG => system_register(cpu, esr),
         class => rare(cpu, esr, class),
@@ -70,14 +81,14 @@ fn rare(cpu: &'static PerCpu, esr: u64, class: u8) {
 
 /// An access that stage 2 does not map: an emulated frame, or nothing.
 #[inline(never)]
-fn data_abort(cpu: &'static PerCpu, esr: u64) {
+fn data_abort<const INJECTED: bool>(cpu: &'static PerCpu, esr: u64) {
     if !syndrome::is_translation_fault(esr) {
         return refuse(cpu, esr);
     }
     let Some(access) = syndrome::data_access(esr) else { return refuse(cpu, esr) };
     let ipa = syndrome::ipa(mrs!("hpfar_el2"), mrs!("far_el2"));
     let write = access.write.then(|| syndrome::truncate(access, cpu.register(access.register)));
-    match emulate(cpu, ipa, access.size, write) {
+    match emulate::<INJECTED>(cpu, ipa, access.size, write) {
         // The guest executes the same instruction again, and takes its interrupts in between.
         Outcome::Abort if cpu.again.take() => {}
         Outcome::Abort => refuse(cpu, esr),
@@ -92,11 +103,15 @@ fn data_abort(cpu: &'static PerCpu, esr: u64) {
 
 /// The three emulated frames, the distributor first.
 #[inline(always)]
-fn emulate(cpu: &'static PerCpu, ipa: u64, size: u8, write: Option<u64>) -> Outcome {
+fn emulate<const INJECTED: bool>(cpu: &'static PerCpu, ipa: u64, size: u8, write: Option<u64>) -> Outcome {
     let header = cpu.plan().header;
     let offset = ipa.wrapping_sub(header.gicd_ipa.0);
     if offset < u64::from(dist::FRAME_SIZE) {
-        match dist::access(&cpu.view, &cpu.distributor.0, Access { offset: offset as u32, size, write }) {
+        let access = Access { offset: offset as u32, size, write };
+        if INJECTED {
+            return inject::distributor(cpu, access);
+        }
+        match dist::access(&cpu.view, &cpu.distributor.0, access) {
             // Of a GICv2 the window is shorter, and what lies behind it may be something else.
             Outcome::Abort if offset >= u64::from(dist2::FRAME_SIZE) && cpu.gicv2.is_some() => {}
             outcome => return outcome,
@@ -104,7 +119,8 @@ fn emulate(cpu: &'static PerCpu, ipa: u64, size: u8, write: Option<u64>) -> Outc
     }
     let offset = ipa.wrapping_sub(header.gicr_ipa.0);
     if offset < u64::from(cpu.domain().vcpu_count) * u64::from(redist::STRIDE) {
-        return redistributor(cpu, Access { offset: offset as u32, size, write });
+        let access = Access { offset: offset as u32, size, write };
+        return if INJECTED { inject::redistributor(cpu, access) } else { redistributor(cpu, access) };
     }
     let offset = ipa.wrapping_sub(cpu.domain().vuart_ipa.0);
     if cpu.domain().flags & DomainFlags::CONSOLE != 0 && offset < va::PAGE {
@@ -117,11 +133,7 @@ fn emulate(cpu: &'static PerCpu, ipa: u64, size: u8, write: Option<u64>) -> Outc
 
 #[inline(never)]
 fn redistributor(cpu: &PerCpu, access: Access) -> Outcome {
-    let frame = |vcpu: usize| {
-        let index = cpu.plan().vcpus_of(cpu.domain())?.get(vcpu)?;
-        Some(gicv3::Redistributor::new(cpu.plan().cpus.get(usize::from(index.0))?.gicr_va).0)
-    };
-    redist::access(&cpu.view, frame, access)
+    redist::access(&cpu.view, |vcpu| cpu.redistributor_of(vcpu), access)
 }
 
 /// MSR, MRS, SYS.
@@ -244,7 +256,13 @@ pub(crate) fn serve(cpu: &'static PerCpu) -> bool {
 
 /// Sleeps for the guest until an interrupt is pending, its own or EL2's.
 pub(crate) fn doze(cpu: &'static PerCpu) {
-    let Some(gic) = &cpu.gicv2 else { return gicv3::sleep() };
+    let Some(gic) = &cpu.gicv2 else {
+        // What waits in a list register would not wake EL2, which has no virtual interrupts.
+        if !(cpu.is_injected() && inject::is_pending(cpu)) {
+            gicv3::sleep();
+        }
+        return;
+    };
     let kept = gic.borrow();
     cortex_a::asm::barrier::dsb(cortex_a::asm::barrier::SY);
     cortex_a::asm::wfi();
@@ -252,6 +270,13 @@ pub(crate) fn doze(cpu: &'static PerCpu) {
         serve(cpu);
     }
     gic.give_back(&kept);
+}
+
+/// The same where interrupts are injected: the kick may also say that list registers hold what is not wanted any more.
+#[unsafe(no_mangle)]
+extern "C" fn trap_fiq_injected(cpu: &'static PerCpu) {
+    trap_fiq(cpu);
+    inject::kicked(cpu);
 }
 
 /// IMO is 0: a physical IRQ never comes here.

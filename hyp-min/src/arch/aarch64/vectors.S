@@ -65,14 +65,14 @@
     b       trap_own
 .endm
 
-.macro SYNC
+.macro SYNC other
     .balign 128
     SAVE_CALLER
     mrs     x1, esr_el2
     mov     x0, sp
     lsr     x2, x1, #26
     cmp     x2, #0x16
-    b.ne    sync_any
+    b.ne    \other
     bl      trap_call
     b       return
 .endm
@@ -85,9 +85,43 @@
     b       return
 .endm
 
+// No physical IRQ comes to EL2 where delivery is direct.
+.macro IRQ_DIRECT
+    OTHER   trap_irq
+.endm
+
+// Injected delivery, the usual case: a PPI or SPI, and list register 0 is empty. The interrupt stays active until the guest
+// ends it, only its priority is dropped. ICC_RPR_EL1 is 0x80 | p >> 1 for a guest's priority p. The rest is
+// vdev/inject.rs's to decide; INTIDs as in ICC_IAR1_EL1 (IHI 0069, 12.2.14, ICH_LR<n>_EL2 12.4.10).
+.macro IRQ_INJECTED
+    .balign 128
+    stp     x0, x1, [sp]
+    stp     x2, x3, [sp, #16]
+    mrs     x0, S3_0_C12_C12_0                  // ICC_IAR1_EL1
+    dsb     sy
+    mrs     x1, ich_elrsr_el2
+    tbz     w1, #0, irq_rest
+    sub     w2, w0, #16
+    cmp     w2, #1020 - 16
+    b.hs    irq_rest
+    cmp     w0, #{MAINTENANCE}
+    b.eq    irq_rest
+    mrs     x2, S3_0_C12_C11_3                  // ICC_RPR_EL1
+    mov     x1, #7 << 60                        // pending, HW, Group 1
+    orr     x1, x1, x0                          // vINTID
+    bfi     x1, x0, #32, #10                    // pINTID
+    bfi     x1, x2, #49, #7                     // Priority
+    msr     ich_lr0_el2, x1
+    msr     S3_0_C12_C12_1, x0                  // ICC_EOIR1_EL1
+    ldp     x2, x3, [sp, #16]
+    ldp     x0, x1, [sp]
+    eret
+    dsb     nsh
+    isb
+.endm
+
+.macro TABLE sync, irq, fiq
     .balign 2048
-    .global vectors
-vectors:
     OWN     0
     OWN     1
     OWN     2
@@ -96,26 +130,49 @@ vectors:
     OWN     1
     OWN     2
     OWN     3
-    SYNC
-    OTHER   trap_irq
-    OTHER   trap_fiq
+    .rept   2
+    SYNC    \sync
+    \irq
+    OTHER   \fiq
     OTHER   trap_serror
-    SYNC
-    OTHER   trap_irq
-    OTHER   trap_fiq
-    OTHER   trap_serror
+    .endr
     .balign 128
+.endm
+
+    .balign 2048
+    .global vectors
+vectors:
+    TABLE   sync_any, IRQ_DIRECT, trap_fiq
+    .global vectors_injected
+vectors_injected:
+    TABLE   sync_injected, IRQ_INJECTED, trap_fiq_injected
 
 return:
     RETURN
 
-sync_any:
+// x0 has been acknowledged; x0 to x3 are saved.
+irq_rest:
+    stp     x4, x5, [sp, #32]
+    stp     x6, x7, [sp, #48]
+    stp     x8, x9, [sp, #64]
+    stp     x10, x11, [sp, #80]
+    stp     x12, x13, [sp, #96]
+    stp     x14, x15, [sp, #112]
+    stp     x16, x17, [sp, #128]
+    stp     x18, x19, [sp, #144]
+    str     x30, [sp, #240]
+    mov     w1, w0
+    mov     x0, sp
+    bl      trap_irq_injected
+    b       return
+
+.macro SYNC_ANY target
     stp     x20, x21, [sp, #160]
     stp     x22, x23, [sp, #176]
     stp     x24, x25, [sp, #192]
     stp     x26, x27, [sp, #208]
     stp     x28, x29, [sp, #224]
-    bl      trap_sync
+    bl      \target
     ldr     x19, [sp, #152]
     ldp     x20, x21, [sp, #160]
     ldp     x22, x23, [sp, #176]
@@ -123,6 +180,12 @@ sync_any:
     ldp     x26, x27, [sp, #208]
     ldp     x28, x29, [sp, #224]
     RETURN
+.endm
+
+sync_any:
+    SYNC_ANY trap_sync
+sync_injected:
+    SYNC_ANY trap_sync_injected
 
 // enter_guest(x0 entry, x1 its x0): EL1 as after a warm reset, nothing left of whoever used this CPU before, then EL1.
 // Registers of optional features have been dealt with by registers.rs.
@@ -254,6 +317,26 @@ clear_list_registers:
     msr     ich_lr\n\()_el2, xzr
     .endr
 1:  ret
+
+// read_list_register(x0 index, below 16) and write_list_register(x0 index, x1 value)
+    .global read_list_register
+read_list_register:
+    adr     x9, 1f
+    add     x9, x9, x0, lsl #3
+    br      x9
+1:  .irp    n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
+    mrs     x0, ich_lr\n\()_el2
+    ret
+    .endr
+    .global write_list_register
+write_list_register:
+    adr     x9, 1f
+    add     x9, x9, x0, lsl #3
+    br      x9
+1:  .irp    n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
+    msr     ich_lr\n\()_el2, x1
+    ret
+    .endr
 
 // clear_memory(x0 start, x1 bytes), both multiples of 64.
     .global clear_memory
