@@ -11,6 +11,8 @@ pub trait Arch: Sync {
     fn name(&self) -> &'static str;
     /// Whether the CPU has an I/O port address space of its own.
     fn io_ports_supported(&self) -> bool;
+    /// Whether `sve`, `pmu` and `debug` mean something there.
+    fn cpu_grants_supported(&self) -> bool;
     /// Whether there is a hypervisor to build an image with.
     fn hypervisor_supported(&self) -> bool;
     /// `compatible` strings of the interrupt controllers that are the root of interrupts on this architecture.
@@ -27,6 +29,9 @@ impl Arch for Aarch64 {
     /// Load and store are all there is: no IN, no OUT, and a PCI host's I/O window is plain memory.
     fn io_ports_supported(&self) -> bool {
         false
+    }
+    fn cpu_grants_supported(&self) -> bool {
+        true
     }
     fn hypervisor_supported(&self) -> bool {
         true
@@ -46,6 +51,9 @@ impl Arch for X86_64 {
     /// IN and OUT reach 64 Ki ports; VMX and SVM take a permission bitmap of one bit each.
     fn io_ports_supported(&self) -> bool {
         true
+    }
+    fn cpu_grants_supported(&self) -> bool {
+        false
     }
     fn hypervisor_supported(&self) -> bool {
         false

@@ -42,8 +42,17 @@ pub(super) fn read<'a>(
     cpus: &[At<usize>],
     diagnostics: &mut Diagnostics<'_, 'a>,
 ) -> (u32, Option<Node<'a>>) {
-    let asked = WORDS.iter().filter(|(word, _)| node.property(word).is_some());
-    let features = asked.fold(0, |flags, (_, bit)| flags | bit);
+    let asked = WORDS.iter().filter_map(|(word, bit)| Some((node.property(word)?, word, bit)));
+    if !board.arch.cpu_grants_supported() {
+        for (property, word, _) in asked {
+            let message = "domain `{0}` asks for `{1}`, which {2} does not have";
+            let d = Diagnostic::new(codes::NOT_ON_THIS_ARCHITECTURE, property.span(), message);
+            let d = d.args(&[Arg::Text(node.name()), Arg::Text(word), Arg::Text(board.arch.name())]);
+            diagnostics.push(d.help("leave it out"));
+        }
+        return (0, None);
+    }
+    let features = asked.fold(0, |flags, (_, _, bit)| flags | bit);
     let cpu = cpus.first().and_then(|cpu| board.cpus.get(cpu.value)).map(|cpu| cpu.node);
     if let (Some(sve), Some(cpu)) = (node.property("sve"), cpu)
         && NO_SVE.iter().any(|core| cpu.is_compatible(core))
