@@ -53,7 +53,10 @@ impl<'a> Dialogue<'a> {
             if !self.ended {
                 self.line.push(*byte);
                 self.grow();
-                typed += &self.go_on();
+                // Whatever else is open was looked at when the step was reached.
+                if matches!(self.unfinished(), Some(Step::After(text)) if text.as_bytes().last() == Some(byte)) {
+                    typed += &self.go_on();
+                }
             }
         }
         typed
