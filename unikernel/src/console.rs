@@ -134,12 +134,27 @@ impl ReadReady for Console {
     }
 }
 
+/// Text for a terminal: a newline goes to the line's start too.
+struct Lines(Console);
+
+impl fmt::Write for Lines {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            if byte == b'\n' {
+                self.0.put(b'\r');
+            }
+            self.0.put(byte);
+        }
+        Ok(())
+    }
+}
+
 /// What `print!` calls. Without a console the text is gone.
 #[doc(hidden)]
 pub fn print(text: fmt::Arguments) {
-    if let Some(mut console) = console() {
+    if let Some(console) = console() {
         // Writing to the console cannot fail; an error could only come from a Display implementation.
-        OUTPUT.with(|()| console.write_fmt(text).unwrap_or(()));
+        OUTPUT.with(|()| fmt::Write::write_fmt(&mut Lines(console), text).unwrap_or(()));
     }
 }
 

@@ -1,9 +1,10 @@
 //! One UART for all: turns the domains' byte rings into prefixed lines.
 //!
 //! A line on the wire starts with `[name] `, or with `[name]+ ` where it goes on after others had the wire. It ends as the
-//! domain ended it, by LF or CR LF, or by CR CR LF where others needed the wire; so the domain's bytes can be had back. Only
-//! EL2 writes a prefix; what the domains write has been through `encode`. Whole lines are preferred: one that is not complete waits a
-//! moment for its end, and one that is open keeps the wire until it has been silent for a moment.
+//! domain ended it, by LF or CR LF, or by CR CR LF where others needed the wire; so the domain's bytes can be had back. EL2's
+//! own lines end by CR LF, as terminals want it. Only EL2 writes a prefix; what the domains write has been through `encode`.
+//! Whole lines are preferred: one that is not complete waits a moment for its end, and one that is open keeps the wire until
+//! it has been silent for a moment.
 //!
 //! Works on rings alone: who calls it, and what a UART is, it does not know. Nothing is waited for and no loop is longer
 //! than a constant; a full UART ends the call.
@@ -297,6 +298,9 @@ impl Mux {
                 self.wire = Wire::Own;
                 self.staged = None;
                 self.grow(now);
+                if byte == b'\n' {
+                    self.put(b'\r');
+                }
                 self.put(byte);
                 if byte == b'\n' {
                     self.end_line();
