@@ -13,7 +13,7 @@ use crate::setup;
 use crate::trouble::{Done, Trouble};
 use crate::typing::Input;
 use crate::wire::Part;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ pub(crate) fn main(args: &Args) -> Done {
     let (mut sink, input): (Box<dyn Sink>, _) = match &args.console {
         Some(name) => Console::attach(&built, name).map(|(console, input)| (Box::new(console) as _, input))?,
         None if args.pty => Ptys::open(&built).map(|(ptys, input)| (Box::new(ptys) as _, input))?,
-        None => (Box::new(Terminal), Input::Stdin),
+        None => (Box::new(Terminal::new()), Input::Stdin),
     };
     let limit = args.timeout.map(Duration::from_secs);
     let end = match &args.log {
@@ -121,22 +121,45 @@ pub(crate) fn boot_built(
 }
 
 /// The contract of standard output and standard error.
-struct Terminal;
+struct Terminal {
+    /// Both are the same terminal, as far as can be seen: a line of one must not run into a line of the other.
+    shared: bool,
+    /// The line on standard output has not ended.
+    open: bool,
+}
+
+impl Terminal {
+    fn new() -> Self {
+        Self { shared: std::io::stdout().is_terminal() && std::io::stderr().is_terminal(), open: false }
+    }
+
+    fn aside(&mut self, line: &str) {
+        if self.shared && std::mem::take(&mut self.open) {
+            eprintln!();
+        }
+        eprintln!("{line}");
+    }
+}
 
 impl Sink for Terminal {
     fn domain(&mut self, name: &str, part: Part<'_>) {
         let mut text = Vec::new();
+        // Its line was interrupted from outside the wire, which knows nothing of it.
+        if self.shared && !self.open && matches!(part, Part::Text(_)) {
+            Part::Opens { continued: true }.plain(name, &mut text);
+        }
         part.plain(name, &mut text);
+        self.open = !matches!(part, Part::Ends(_));
         let mut out = std::io::stdout().lock();
         // A reader that has gone away does not stop the run.
         let _ = out.write_all(&text).and_then(|()| out.flush());
     }
 
     fn own(&mut self, line: &str) {
-        eprintln!("{OWN}{line}");
+        self.aside(&format!("{OWN}{line}"));
     }
 
     fn other(&mut self, line: &str) {
-        eprintln!("{line}");
+        self.aside(line);
     }
 }

@@ -67,6 +67,15 @@ impl Script<'_> {
         );
         text += &self.vcpu();
         text += &command("vcpus", "Which thread is which vCPU of which domain.", &self.table());
+        let own: Vec<_> = self.cpus().iter().map(|cpu| format!("$_thread == {}", thread(*cpu))).collect();
+        text += &command(
+            "gbreak",
+            &format!(
+                "gbreak LOCATION: stops there, but only where {} runs it: others may have the same addresses.",
+                self.domain
+            ),
+            &format!("hbreak $arg0 if {}\n", own.join(" || ")),
+        );
         let first = self.cpus().first().map_or(1, |cpu| thread(*cpu));
         text += &command(
             "at-entry",
@@ -79,7 +88,7 @@ impl Script<'_> {
         }
         text += &format!(
             "echo The board waits at its first instruction. `continue` runs to the entry of {}.\\n\n\
-             echo vcpu N, vcpus, at-entry, hyp-stub: help tells what they do.\\n\n",
+             echo gbreak LOCATION, vcpu N, vcpus, at-entry, hyp-stub: help tells what they do.\\n\n",
             self.domain
         );
         text
@@ -138,6 +147,7 @@ mod tests {
             r"symbol-file '/a b/hyp'\''min.elf'",
             "add-symbol-file 'vmlinux'",
             "thbreak *0x40000000 thread 4",
+            "hbreak $arg0 if $_thread == 4 || $_thread == 2",
             "echo thread 3: vCPU 0 of rt\\n",
             "echo thread 2: vCPU 1 of linux\\n",
             "target remote 127.0.0.1:1234",

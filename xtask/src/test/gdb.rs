@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// What is typed, and what gdb must say to it; in this order.
 const SESSION: [(&str, &[&str]); 8] = [
     ("continue", &["Thread 1 hit Temporary breakpoint", " in _start ()"]),
-    ("thbreak duet::main", &["Hardware assisted breakpoint"]),
+    ("gbreak duet::main", &["Hardware assisted breakpoint"]),
     ("continue", &["Thread 1 hit", "duet::main () at unikernel/examples/duet/main.rs:"]),
     ("thbreak trap_sync", &["Hardware assisted breakpoint", "hyp-min/src/"]),
     ("continue", &["hit Temporary breakpoint"]),
