@@ -1,6 +1,7 @@
 //! The attacks, by name. Each runs alone in a scenario of its own (`qemu/tests/<name>.dts`).
 
 mod calls;
+mod delivery;
 mod exceptions;
 mod gic;
 mod gicv2;
@@ -82,6 +83,13 @@ pub const ATTACKS: &[(&str, Attack)] = &[
     ("files", memory::files),
     ("flash", memory::flash),
     ("pristine", lifecycle::pristine),
+    ("pile-up", delivery::pile_up),
+    ("never-ends", delivery::never_ends),
+    ("states", delivery::states),
+    ("urgency", delivery::urgency),
+    ("cross", delivery::cross),
+    ("sgi-storm", delivery::sgi_storm),
+    ("every-register", delivery::every_register),
 ];
 
 /// The boot argument `key=0x…`.
