@@ -46,5 +46,8 @@ fn domain(built: &Built, name: &str) -> Result<usize, Trouble> {
 
 /// How the reader is chosen.
 fn chord(built: &Built) -> Chord {
+    if built.input.is_none() {
+        eprintln!("run: no domain of this layout reads its console: what is typed goes nowhere");
+    }
     Chord { escape: built.console_escape, reader: built.input.filter(|_| built.console_escape == 0) }
 }
