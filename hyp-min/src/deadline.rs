@@ -15,15 +15,17 @@ pub(crate) enum Duty {
     Input,
     /// Stop waiting for the other CPUs of a domain that starts again.
     Restart,
+    /// Look after the watchdogs of other domains.
+    Watch,
 }
 
 /// The counter value of each duty; all ones where there is none.
-pub(crate) struct Deadlines([Cell<u64>; 3]);
+pub(crate) struct Deadlines([Cell<u64>; 4]);
 
 impl Deadlines {
     /// No duties.
     pub(crate) const fn new() -> Self {
-        Self([const { Cell::new(u64::MAX) }; 3])
+        Self([const { Cell::new(u64::MAX) }; 4])
     }
 
     /// `duty` comes at counter value `at`, whatever was set before.

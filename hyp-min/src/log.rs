@@ -68,9 +68,9 @@ impl Buffer {
         }
     }
 
-    /// What this CPU logs from now on is about its domain's end, or EL2's own: it may use the room kept for that.
-    pub(crate) fn last_words(&self) {
-        self.last.set(true);
+    /// What this CPU logs from now on is about a domain's end, or EL2's own: it may use the room kept for that. Or no longer.
+    pub(crate) fn last_words(&self, on: bool) {
+        self.last.set(on);
     }
 
     fn emit(&self) {

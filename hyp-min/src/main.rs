@@ -26,3 +26,5 @@ mod log;
 mod machine;
 #[cfg(target_os = "none")]
 mod state;
+#[cfg(target_os = "none")]
+mod watchdog;

@@ -23,6 +23,8 @@ pub(crate) const PARKED: u32 = 2;
 pub(crate) const RESTARTING: u32 = 3;
 /// [`Status::is`]: its CPUs are in EL2, the first of them writes its memory.
 pub(crate) const RELOADING: u32 = 4;
+/// [`Status::is`]: a CPU has ended its run and is about to say what becomes of it.
+pub(crate) const ENDING: u32 = 5;
 
 /// Whether a domain runs, in the low bits, and which of its runs this is, above: so a CPU that comes late never takes one
 /// restart for another.
@@ -32,7 +34,7 @@ pub(crate) struct Status(pub(crate) u32);
 impl Status {
     const BITS: u32 = 3;
 
-    /// [`RUNNING`], [`OFF`], [`PARKED`], [`RESTARTING`] or [`RELOADING`].
+    /// [`RUNNING`], [`OFF`], [`PARKED`], [`RESTARTING`], [`RELOADING`] or [`ENDING`].
     pub(crate) const fn is(self) -> u32 {
         self.0 & ((1 << Self::BITS) - 1)
     }
@@ -85,6 +87,10 @@ pub(crate) struct DomainState {
     /// Start of the period in which restarts are counted, and their number. Written by who has ended a run.
     counted_from: AtomicU64,
     restarts: AtomicU32,
+    /// Its watchdog: the counter value until which it must be patted, 0 while nobody needs to; and the time from one pat to
+    /// the next that the domain has chosen, in ms.
+    pub(crate) pat_until: AtomicU64,
+    pub(crate) pat_every: AtomicU32,
     /// CNTVOFF_EL2 of every vCPU: what the system counter was when the domain started. Written by the CPU that starts vCPU 0.
     pub(crate) time_offset: AtomicU64,
     /// The virtual distributor's own bits.

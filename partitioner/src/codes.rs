@@ -186,6 +186,8 @@ codes! {
     NO_CONSOLE = error(1007);
     /// Console input for something that cannot read it.
     NO_READER = error(1008);
+    /// A watchdog that no other CPU could look after.
+    NO_WATCHER = error(1010);
     /// A number of restarts or milliseconds that cannot be.
     LIFECYCLE_RANGE = error(1011);
     /// A limit on restarts that cannot happen.

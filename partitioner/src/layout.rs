@@ -70,6 +70,7 @@ pub fn read<'a, 'm>(
         let granted = lists.devices.get(domain.devices.clone()).unwrap_or(&[]);
         lifecycle::devices_keep_their_state(domain, granted, diagnostics);
     }
+    lifecycle::watchdogs_have_a_watcher(board, &domains, diagnostics);
     domain::check_cpus(board, &domains, diagnostics);
     interrupts::check_owners(board, &domains, &lists, diagnostics);
     pages::check(board, &domains, &lists, memory.sort, diagnostics)?;

@@ -254,12 +254,19 @@ pub struct Lifecycle {
     pub on_off: u8,
     /// `restart-limit`, 0 where nothing makes it restart.
     pub restart_limit: u32,
+    /// `watchdog-ms`, 0 without one.
+    pub watchdog_ms: u32,
 }
 
 impl Lifecycle {
     /// Whether the domain may start again.
     pub const fn restarts(&self) -> bool {
         self.restart_limit != 0
+    }
+
+    /// Whether one of `cpus` CPUs may have to be fetched by another, whatever the guest has done to it.
+    pub const fn fetches(&self, cpus: usize) -> bool {
+        self.restarts() && cpus > 1 || self.watchdog_ms != 0 && self.on_fault == cofferdam_plan::Policy::RESTART
     }
 }
 

@@ -20,6 +20,7 @@ pub mod sgi;
 pub mod syndrome;
 pub mod sysreg;
 pub mod vuart;
+pub mod watchdog;
 
 use cofferdam_plan::{Domain, Mpidr, Plan};
 

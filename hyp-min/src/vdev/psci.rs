@@ -3,6 +3,7 @@
 //! HVC and SMC mean the same. Nothing of a guest reaches the firmware: what is not listed here is refused, and what is
 //! listed is answered here or done by EL2 with values of its own.
 
+use cofferdam_plan::WATCHDOG_FUNCTION;
 use cofferdam_plan::limits::MAX_VCPUS;
 
 /// What a call asks for.
@@ -28,6 +29,13 @@ pub enum Call {
     Mitigate(u32),
     /// 0 on, 1 off, 2 on pending, for this vCPU of the domain.
     AffinityInfo(usize),
+    /// A call to the domain's watchdog, see `watchdog::decide`.
+    Watchdog {
+        /// What is asked for.
+        command: u32,
+        /// Its argument.
+        argument: u32,
+    },
     /// The domain turns itself off.
     SystemOff,
     /// The domain resets itself.
@@ -186,6 +194,7 @@ fn decide_rest(function: u32, args: [u64; 3], vcpu_count: u32, mitigations: &Mit
             SUCCESS => Call::Mitigate(function),
             other => Call::Return(other.min(SUCCESS)),
         },
+        WATCHDOG_FUNCTION => Call::Watchdog { command: a1 as u32, argument: a2 as u32 },
         _ => Call::Return(NOT_SUPPORTED),
     }
 }
@@ -323,8 +332,8 @@ mod tests {
                 }
             }
         }
-        // 16 identifiers; SMCCC_ARCH_FEATURES and PSCI_FEATURES of function 0 answer -1 as well.
-        assert_eq!(known, 14);
+        // 17 identifiers; SMCCC_ARCH_FEATURES and PSCI_FEATURES of function 0 answer -1 as well.
+        assert_eq!(known, 15);
         for refused in [0x8400_0005, 0x8400_0007, 0x8400_000E, 0xC400_000E, 0xC400_0013, 0x8000_0002, 0x8400_0050] {
             assert_eq!(call([refused, 0, 0, 0]), Call::Return(NOT_SUPPORTED), "{refused:#x}");
         }

@@ -31,7 +31,7 @@ pub use blob::{AuditView, Plan, PlanError, records_checksum, tables_checksum};
 pub use id::{Bdf, CpuIndex, DomainId, IntId, Ipa, Mpidr, Pa, StreamId, Vmid};
 pub use record::{
     Cpu, Domain, DomainFlags, Header, HeaderFlags, MAGIC, Move, NO_DOMAIN, NO_INTID, NO_WINDOW, Policy, Probe,
-    RESTART_PERIOD_S, Scrub, Spi, Table, UartKind, VERSION,
+    RESTART_PERIOD_S, Scrub, Spi, Table, UartKind, VERSION, WATCHDOG_FUNCTION,
 };
 pub use region::{IpaRegion, PaRegion};
 

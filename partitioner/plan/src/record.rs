@@ -14,6 +14,8 @@ pub const VERSION: u32 = 2;
 pub const NO_DOMAIN: u16 = u16::MAX;
 /// Seconds within which [`Domain::restart_limit`] counts.
 pub const RESTART_PERIOD_S: u64 = 60;
+/// Function by which a guest calls its watchdog: SMC32 fast call, vendor-specific hypervisor service, number 1 (DEN 0028, 6).
+pub const WATCHDOG_FUNCTION: u32 = 0x8600_0001;
 /// "No interrupt". INTID 1023 is the GIC's own spurious value (IHI 0069, 2.2.1).
 pub const NO_INTID: IntId = IntId(1023);
 /// "No such window": further from every guest address, which has 48 bits at most, than any window is long.
@@ -196,6 +198,10 @@ pub struct Cpu {
     pub vcpu: u16,
     /// GICv2: its one bit of a GICD_ITARGETSR byte (IHI 0048, 4.3.12). Else 0.
     pub gicv2_target: u32,
+    /// How often it looks after the watchdogs of other domains, in ms; 0 where it has none to look after.
+    pub watch_ms: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// One domain.

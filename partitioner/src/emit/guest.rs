@@ -11,7 +11,7 @@ use crate::layout::PMU_PPI;
 use crate::lent::{Full, Lent};
 use crate::model::{Board, DeviceGrant, Domain, GicFrames, Layout};
 use crate::resolve::{Decided, GICD_SIZE, GICR_SIZE, PAGE};
-use cofferdam_plan::IntId;
+use cofferdam_plan::{IntId, WATCHDOG_FUNCTION};
 
 /// Phandle of the virtual interrupt controller.
 pub(super) const GIC: u32 = 1;
@@ -61,12 +61,23 @@ impl<'a> Guest<'_, 'a, '_> {
         self.counters(&mut fdt);
         self.interrupt_controller(&mut fdt);
         self.console(&mut fdt);
+        self.watchdog(&mut fdt);
         self.supplies(&mut fdt);
         for device in self.devices() {
             self.device(device, &mut fdt);
         }
         fdt.end();
         fdt.finish()
+    }
+
+    /// The domain's watchdog, where it has whole seconds: what Linux' driver can be told.
+    fn watchdog(&self, fdt: &mut Fdt<'_>) {
+        if self.domain.lifecycle.watchdog_ms >= 1000 {
+            fdt.begin(format_args!("watchdog"));
+            fdt.strings("compatible", &["arm,smc-wdt"]);
+            fdt.number("arm,smc-id", WATCHDOG_FUNCTION);
+            fdt.end();
+        }
     }
 
     pub(super) fn devices(&self) -> &[DeviceGrant<'a>] {

@@ -142,6 +142,8 @@ impl Input<'_, '_, '_> {
                     domain: id as u16,
                     vcpu: vcpu as u16,
                     gicv2_target: if gicv2 { target(cpu.value) } else { 0 },
+                    watch_ms: self.watch_ms(CpuIndex(index as u16)),
+                    reserved: 0,
                 };
                 blob.set(records.cpus, index as usize, &record)?;
                 index += 1;
@@ -199,8 +201,11 @@ impl Input<'_, '_, '_> {
             (record.on_fault, record.on_reset, record.on_off) =
                 (lifecycle.on_fault, lifecycle.on_reset, lifecycle.on_off);
             // Its CPUs may be asleep when one of them starts it again, and have made themselves deaf to the kick before.
-            if lifecycle.restarts() && domain.cpus.len() > 1 && delivery::of(domain) == Delivery::Direct {
+            if lifecycle.fetches(domain.cpus.len()) && delivery::of(domain) == Delivery::Direct {
                 record.flags |= DomainFlags::TRAP_WFI;
+            }
+            if lifecycle.watchdog_ms != 0 {
+                (record.watchdog_ms, record.watcher) = (lifecycle.watchdog_ms, self.watcher(id));
             }
             record.gicd_typer = self.gicd_typer(domain.cpus.len() as u32);
             record.owned = self.owned(id);
@@ -279,8 +284,9 @@ impl Input<'_, '_, '_> {
         header.spare_area_va = space.spare_top();
         header.build_id = self.hypervisor.build_id;
         let kicks = self.layout.domains.iter().any(|domain| domain.cpus.len() > 1);
+        let watchdogs = self.layout.domains.iter().any(|domain| domain.lifecycle.watchdog_ms != 0);
         // On a GICv2 EL2 has interrupts only where no guest runs: there it has the whole CPU interface.
-        if !self.is_gicv2() && (kicks || header.console_intid != NO_INTID) {
+        if !self.is_gicv2() && (kicks || watchdogs || header.console_intid != NO_INTID) {
             header.flags |= HeaderFlags::GROUP0;
         }
         if self.layout.verify_at_boot {

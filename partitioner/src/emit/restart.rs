@@ -1,4 +1,5 @@
-//! What a restart writes, and the tables it writes through: a domain's RAM and its pristine copy, and nothing else.
+//! What a restart writes, and the tables it writes through: a domain's RAM and its pristine copy, and nothing else. And who
+//! looks whether one is due.
 //!
 //! The pristine copy is page for page a picture of the RAM that holds files; the device tree is taken from the plan. A
 //! restart writes every byte of the domain's RAM once: from there, or zero.
@@ -8,11 +9,13 @@ use super::el2::{self, El2};
 use super::pages::Pages;
 use super::stage2::joined;
 use crate::lent::Full;
+use crate::model::Delivery;
+
 use crate::resolve::util::{down, up};
-use crate::resolve::{PAGE, Payload};
+use crate::resolve::{PAGE, Payload, delivery};
 use cofferdam_plan::audit::{grant, payload};
 use cofferdam_plan::limits::MAX_DOMAINS;
-use cofferdam_plan::{Move, Pa};
+use cofferdam_plan::{CpuIndex, Move, Pa};
 
 /// Guest addresses that must have their bytes again, and where these are in the image.
 #[derive(Clone, Copy)]
@@ -26,6 +29,23 @@ struct Source {
 impl<'a> Input<'_, 'a, '_> {
     fn restarts(&self, domain: usize) -> bool {
         self.layout.domains.get(domain).is_some_and(|domain| domain.lifecycle.restarts())
+    }
+
+    /// The CPU that looks after the watchdog of `domain`: that of vCPU 0 of the next domain, by the order of the layout and round
+    /// its end, that cannot hold off EL2's interrupts because its own are injected; else of the next.
+    pub(super) fn watcher(&self, domain: usize) -> CpuIndex {
+        let domains = &self.layout.domains;
+        let others = (domain + 1..domains.len()).chain(0..domain);
+        let sure = |id: &usize| domains.get(*id).is_some_and(|domain| delivery::of(domain) == Delivery::Injected);
+        let chosen = others.clone().find(sure).or(others.clone().next()).unwrap_or(0);
+        CpuIndex(domains.iter().take(chosen).map(|domain| domain.cpus.len()).sum::<usize>() as u16)
+    }
+
+    /// How often `cpu` looks after watchdogs: four times within the shortest of them. 0 where it looks after none.
+    pub(super) fn watch_ms(&self, cpu: CpuIndex) -> u32 {
+        let domains = self.layout.domains.iter().enumerate().filter(|(_, domain)| domain.lifecycle.watchdog_ms != 0);
+        let cared = domains.filter(|(id, _)| self.watcher(*id) == cpu);
+        cared.map(|(_, domain)| domain.lifecycle.watchdog_ms / 4).min().unwrap_or(0)
     }
 
     /// Image offset of the copy of `payload` that no domain reaches; 0 where its domain never starts again. `tree`: where it

@@ -6,7 +6,7 @@
 use super::words;
 use crate::codes;
 use crate::devices;
-use crate::model::{DeviceGrant, Domain, Lifecycle};
+use crate::model::{Board, DeviceGrant, Domain, Lifecycle};
 use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Node, Property};
 use cofferdam_plan::{Policy, RESTART_PERIOD_S};
 
@@ -14,6 +14,8 @@ use cofferdam_plan::{Policy, RESTART_PERIOD_S};
 const DEFAULT_LIMIT: u32 = 10;
 /// Most that can be asked for.
 const MOST: u64 = 65_535;
+/// Times between two pats that can be asked for: the look at them comes four times as often.
+const WATCHDOG_MS: core::ops::RangeInclusive<u64> = 100..=3_600_000;
 
 /// Reads the words of one domain.
 pub(super) fn read<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> Lifecycle {
@@ -37,7 +39,47 @@ pub(super) fn read<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) ->
             diagnostics.push(d.help("add on-fault, on-reset or on-off = \"restart\", or take the limit out"));
         }
     }
-    Lifecycle { on_fault, on_reset, on_off, restart_limit: if restarts { limit } else { 0 } }
+    let watchdog_ms = watchdog(node, diagnostics);
+    Lifecycle { on_fault, on_reset, on_off, restart_limit: if restarts { limit } else { 0 }, watchdog_ms }
+}
+
+fn watchdog<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> u32 {
+    let Some(property) = node.property("watchdog-ms") else { return 0 };
+    let Some(asked) = property.number() else { return 0 };
+    if !WATCHDOG_MS.contains(&asked) {
+        let message = "`watchdog-ms` of domain `{0}` is {1}, which is not between {2} and {3}";
+        let d = Diagnostic::new(codes::LIFECYCLE_RANGE, property.value_span(), message);
+        let (least, most) = (Arg::Number(*WATCHDOG_MS.start()), Arg::Number(*WATCHDOG_MS.end()));
+        let d = d.args(&[Arg::Text(node.name()), Arg::Number(asked), least, most]);
+        diagnostics
+            .push(d.help("it is the longest time between two pats, in milliseconds; leave it out to have no watchdog"));
+    }
+    asked.clamp(*WATCHDOG_MS.start(), *WATCHDOG_MS.end()) as u32
+}
+
+/// A watchdog must work against the domain it watches, so a CPU of another domain looks after it, by EL2's timer.
+pub(super) fn watchdogs_have_a_watcher<'a>(
+    board: &Board<'a>,
+    domains: &[Domain<'a>],
+    diagnostics: &mut Diagnostics<'_, 'a>,
+) {
+    if board.gic.is_some_and(|gic| gic.is_v2()) {
+        for domain in domains {
+            let Some(property) = domain.node.property("watchdog-ms") else { continue };
+            let message =
+                "nobody could look after the watchdog of domain `{0}`: beside a guest with a GICv2, EL2 has no timer";
+            let d = Diagnostic::new(codes::NO_WATCHER, property.span(), message).args(&[Arg::Text(domain.name)]);
+            diagnostics.push(d.help("leave it out, or take a board with a GICv3"));
+        }
+    } else if let [domain] = domains
+        && let Some(property) = domain.node.property("watchdog-ms")
+    {
+        let message = "nobody could look after the watchdog of domain `{0}`: it has the only CPUs";
+        let d = Diagnostic::new(codes::NO_WATCHER, property.span(), message).args(&[Arg::Text(domain.name)]);
+        let help =
+            "a guest can keep every interrupt from its own CPUs; add a domain, however small, on a CPU of its own";
+        diagnostics.push(d.help(help));
+    }
 }
 
 fn policy<'a>(property: Property<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> u8 {

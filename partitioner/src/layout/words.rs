@@ -61,6 +61,7 @@ pub(super) const DOMAIN: &[(&str, Kind)] = &[
     ("on-reset", Text),
     ("on-off", Text),
     ("restart-limit", Number),
+    ("watchdog-ms", Number),
     ("sve", Flag),
     ("pmu", Flag),
     ("debug", Flag),
@@ -89,7 +90,6 @@ const LATER: &[&str] = &[
     "sme",
     "smc-allow",
     "trusted-dma",
-    "watchdog-ms",
 ];
 
 /// Checks every property of `node` against its vocabulary and types.

@@ -13,7 +13,7 @@ pub(crate) fn prove(work: &Work<'_, '_>, report: &mut Report<'_>) {
 pub(crate) fn i02_one_domain_per_cpu(work: &Work<'_, '_>, report: &mut Report<'_>) {
     let cpus = work.plan.cpus;
     for (i, cpu) in cpus.iter().enumerate() {
-        if cpu.mpidr != Mpidr::from_raw(cpu.mpidr.0) {
+        if cpu.mpidr != Mpidr::from_raw(cpu.mpidr.0) || cpu.reserved != 0 {
             report.add(Finding::BadCpu { cpu: CpuIndex(i as u16), why: "has bits that are not affinity" });
         }
         // One target list of ICC_SGI1R_EL1 reaches 16 values of Aff0 (IHI 0069, 12.2.17).

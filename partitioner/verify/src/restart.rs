@@ -10,7 +10,7 @@ use crate::stage2::{report_broken, tables};
 use crate::walk::{Leaf, Step, Walk, root_page};
 use crate::work::{Report, Work};
 use cofferdam_plan::audit::{Payload, fact, grant};
-use cofferdam_plan::{Domain, DomainFlags, DomainId, Move, Pa, PaRegion, Policy, va};
+use cofferdam_plan::{CpuIndex, Domain, DomainFlags, DomainId, HeaderFlags, Move, Pa, PaRegion, Policy, va};
 
 /// Access flag, inner shareable, Normal Write-Back, AP[1]: as every mapping of memory at EL2 (DDI 0487, D8.3, D8.4).
 const NORMAL: u64 = va::ATTR_NORMAL << 2 | 1 << 6 | 0b11 << 8 | 1 << 10;
@@ -22,6 +22,7 @@ const NO_EXECUTE: u64 = 1 << 54;
 /// Walks the restart roots. Returns the number of leaves.
 pub(crate) fn prove(work: &Work<'_, '_>, marks: &mut [u32], report: &mut Report<'_>) -> u64 {
     let mut leaves = 0;
+    i41_watchdogs_have_a_watcher(work, report);
     for (id, domain) in work.domains() {
         policies_are_known(work, id, domain, report);
         let reloads = work.plan.reloads_of(domain).unwrap_or(&[]);
@@ -55,9 +56,37 @@ pub(crate) fn policies_are_known(_work: &Work<'_, '_>, id: DomainId, d: &Domain,
         bad("restarts without a limit or a root, or has them and never does");
     }
     // Injected delivery leaves a guest nothing that holds off the kick.
-    let fetched = d.restarts() && d.vcpu_count > 1 && d.flags & DomainFlags::INJECTED == 0;
+    let fetched = d.flags & DomainFlags::INJECTED == 0
+        && (d.restarts() && d.vcpu_count > 1 || d.watchdog_ms != 0 && d.on_fault == Policy::RESTART);
     if fetched != (d.flags & DomainFlags::TRAP_WFI != 0) {
         bad("may sleep where it must be fetched, or pays for a WFI that nobody needs to see");
+    }
+}
+
+/// I41: who looks after a watchdog is a CPU of another domain, which does so at least twice within its time, gets EL2's
+/// interrupts, and no more often than that asks for.
+pub(crate) fn i41_watchdogs_have_a_watcher(work: &Work<'_, '_>, report: &mut Report<'_>) {
+    let watched = || work.domains().filter(|(_, d)| d.watchdog_ms != 0);
+    for (id, d) in work.domains() {
+        let mut bad = |why| report.add(Finding::BadDomain { domain: id, why });
+        let watcher = work.plan.cpus.get(usize::from(d.watcher.0));
+        if d.watchdog_ms == 0 {
+            if d.watcher != CpuIndex(0) {
+                bad("has a watcher and no watchdog");
+            }
+        } else if watcher.is_none_or(|cpu| cpu.domain == id.0 || cpu.watch_ms == 0 || cpu.watch_ms > d.watchdog_ms / 2)
+        {
+            bad("has a watchdog that nobody else looks after in time");
+        } else if work.plan.header.flags & HeaderFlags::GROUP0 == 0 {
+            bad("has a watchdog, but EL2 has no interrupts");
+        }
+    }
+    for (i, cpu) in work.plan.cpus.iter().enumerate() {
+        let index = CpuIndex(i as u16);
+        let shortest = watched().filter(|(_, d)| d.watcher == index).map(|(_, d)| d.watchdog_ms).min();
+        if cpu.watch_ms != shortest.map_or(0, |ms| ms / 4) {
+            report.add(Finding::BadCpu { cpu: index, why: "looks after watchdogs at another rate than they need" });
+        }
     }
 }
 

@@ -385,8 +385,35 @@ changes! { from Build::restarting();
     restart_root_with_asid: |b| b.domains[0].restart_ttbr = 1 => Finding::BadRoot { .. },
 }
 
+/// `alpha` restarts and has a watchdog, after which CPU 1, of `beta`, looks.
+fn watched() -> Build {
+    let mut b = Build::restarting();
+    let d = &mut b.domains[0];
+    (d.watchdog_ms, d.watcher) = (400, CpuIndex(1));
+    d.flags |= DomainFlags::TRAP_WFI;
+    b.cpus[1].watch_ms = 100;
+    b
+}
+
+// Watchdogs.
+changes! { from watched();
+    watchdog_of_its_own: |b| {
+        b.domains[0].watcher = CpuIndex(0);
+        (b.cpus[0].watch_ms, b.cpus[1].watch_ms) = (100, 0);
+    } => Finding::BadDomain { why: "has a watchdog that nobody else looks after in time", .. },
+    watchdog_unwatched: |b| b.cpus[1].watch_ms = 0 => Finding::BadDomain { .. },
+    watchdog_watched_rarely: |b| b.cpus[1].watch_ms = 300 => Finding::BadDomain { .. },
+    watchdog_watched_too_often: |b| b.cpus[1].watch_ms = 1 => Finding::BadCpu { .. },
+    watchdog_watched_by_two: |b| b.cpus[2].watch_ms = 100 => Finding::BadCpu { .. },
+    watcher_without_watchdog: |b| b.domains[1].watcher = CpuIndex(2) => Finding::BadDomain { why: "has a watcher and no watchdog", .. },
+    watchdog_without_group0: |b| b.header.flags = 0 => Finding::BadDomain { why: "has a watchdog, but EL2 has no interrupts", .. },
+    watchdog_wfi_not_trapped: |b| b.domains[0].flags &= !DomainFlags::TRAP_WFI => Finding::BadDomain { .. },
+}
+
 #[test]
 fn the_restarting_plan_is_sound() {
+    let (result, findings) = watched().blob().verify();
+    assert!(result.is_ok(), "{findings:#?}");
     let (result, findings) = Build::restarting().blob().verify();
     assert!(result.is_ok(), "{findings:#?}");
 }

@@ -217,6 +217,15 @@ fn lifecycle(plan: &Plan<'_>, domain: &cofferdam_plan::Domain) -> String {
             domain.restart_limit
         );
     }
+    if domain.watchdog_ms != 0
+        && let Some(cpu) = plan.cpus.get(usize::from(domain.watcher.0))
+    {
+        let who = plan.domains.get(usize::from(cpu.domain)).map_or("?", |domain| domain.name());
+        text += &format!(
+            "; watchdog: {} ms, looked after every {} ms by MPIDR {:#x} of {who}",
+            domain.watchdog_ms, cpu.watch_ms, cpu.mpidr.0
+        );
+    }
     if domain.flags & DomainFlags::TRAP_WFI != 0 {
         text += "; WFI comes to the hypervisor, so that its CPUs can be fetched";
     }

@@ -3,6 +3,7 @@
 use super::percpu::PerCpu;
 use super::{firmware, park, traps};
 use crate::state::vcpu;
+use crate::watchdog;
 use core::sync::atomic::Ordering;
 use hyp_min::vdev::psci::{self, Call, affinity};
 use hyp_min::vdev::syndrome;
@@ -28,6 +29,7 @@ fn act(cpu: &'static PerCpu, call: Call) {
             traps::doze(cpu);
             psci::SUCCESS
         }
+        Call::Watchdog { command, argument } => watchdog::call(cpu, command, argument),
         Call::Mitigate(function) => {
             firmware::mitigate(function);
             psci::SUCCESS

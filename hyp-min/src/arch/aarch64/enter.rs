@@ -6,6 +6,7 @@ use super::{granted, park, registers};
 use crate::dev::gicv2::Gic;
 use crate::dev::gicv3;
 use crate::state::vcpu;
+use crate::watchdog;
 use cofferdam_plan::{DomainFlags, HeaderFlags, IntId, Plan};
 use core::sync::atomic::Ordering;
 
@@ -36,6 +37,7 @@ pub(crate) fn first(cpu: &'static PerCpu) -> ! {
             park::fault(cpu, park::Reason::InterruptController);
         }
     }
+    watchdog::take_up(cpu);
     if cpu.vcpu != 0 {
         park::stand_by(cpu);
     }
@@ -57,6 +59,7 @@ fn start(cpu: &'static PerCpu) -> ! {
     if let Some(own) = cpu.state.vcpus.first() {
         own.state.store(vcpu::ON, Ordering::Release);
     }
+    watchdog::begin(cpu.domain(), cpu.state);
     registers::start_time(cpu);
     let domain = cpu.domain();
     guest(domain.entry.0, domain.dtb.0)

@@ -8,11 +8,12 @@ use super::percpu::PerCpu;
 use super::registers::mrs;
 use super::{enter, firmware, inject, restart};
 use crate::deadline::Duty;
-use crate::state::{self, vcpu};
+use crate::state::{self, DomainState, vcpu};
 use crate::{console, dev::gicv3};
 use cofferdam_plan::{Domain, Policy};
 use core::arch::asm;
 use core::sync::atomic::Ordering;
+use hyp_min::vdev::sgi::Targets;
 use hyp_min::vdev::{dist2, syndrome};
 
 /// Why a domain is parked.
@@ -49,25 +50,20 @@ pub(crate) fn fault(cpu: &'static PerCpu, reason: Reason) -> ! {
         Policy::RESTART if !reason.is_guests() => Policy::HALT,
         policy => policy,
     };
-    if !take(cpu, policy, state::PARKED) {
-        stand_by(cpu);
-    }
+    let subject = Subject::of(cpu);
+    let Some(fate) = subject.take(policy) else { stand_by(cpu) };
     // One that starts again may fault as often as its limit allows: an allowance of records, and no last words.
-    let fate = match policy {
-        Policy::RESTART => "restarted",
-        Policy::REBOOT_BOARD => "board reset by",
-        _ => "parked",
-    };
-    if policy != Policy::RESTART {
-        cpu.log.last_words();
+    if fate != Fate::Restarted {
+        cpu.log.last_words(true);
     } else if cpu.log.permit().is_none() {
-        finish(cpu, policy, true);
+        finish(cpu, &subject, fate, true);
+        stand_by(cpu);
     }
     if syndrome::hpfar_valid(esr) && is_guest_abort(esr) {
         let ipa = syndrome::ipa(mrs!("hpfar_el2"), far);
         defmt::error!(
             "{=str} domain {=u16} vcpu {=u32}: {} pc {=u64:#x} esr {=u64:#x} far {=u64:#x} ipa {=u64:#x}",
-            fate,
+            fate.of_a_fault(),
             domain,
             vcpu,
             reason,
@@ -79,7 +75,7 @@ pub(crate) fn fault(cpu: &'static PerCpu, reason: Reason) -> ! {
     } else {
         defmt::error!(
             "{=str} domain {=u16} vcpu {=u32}: {} pc {=u64:#x} esr {=u64:#x} far {=u64:#x} no ipa",
-            fate,
+            fate.of_a_fault(),
             domain,
             vcpu,
             reason,
@@ -98,7 +94,8 @@ pub(crate) fn fault(cpu: &'static PerCpu, reason: Reason) -> ! {
             mrs!("far_el1")
         );
     }
-    finish(cpu, policy, true)
+    finish(cpu, &subject, fate, true);
+    stand_by(cpu)
 }
 
 fn is_guest_abort(esr: u64) -> bool {
@@ -108,41 +105,122 @@ fn is_guest_abort(esr: u64) -> bool {
 /// The domain turns itself off, or with `reset` asks to start again: by its policy.
 pub(crate) fn off(cpu: &'static PerCpu, reset: bool) -> ! {
     let policy = if reset { cpu.domain().on_reset } else { cpu.domain().on_off };
-    if !take(cpu, policy, state::OFF) {
-        stand_by(cpu);
-    }
-    match policy {
-        Policy::RESTART if cpu.log.permit().is_some() => {
+    let subject = Subject::of(cpu);
+    let Some(fate) = subject.take(policy) else { stand_by(cpu) };
+    match fate {
+        Fate::Restarted if cpu.log.permit().is_some() => {
             defmt::info!("restarted domain {=u16}: {=str}", cpu.id.0, if reset { "reset" } else { "off" });
         }
-        Policy::HALT if reset => defmt::info!("domain {=u16} asked for a reset and is off", cpu.id.0),
+        Fate::Halted if reset => defmt::info!("domain {=u16} asked for a reset and is off", cpu.id.0),
         _ => {}
     }
-    finish(cpu, policy, false)
+    finish(cpu, &subject, fate, false);
+    stand_by(cpu)
 }
 
-/// Takes the domain out of its run, into `end` or on the way to the next. False where it has been taken already.
-fn take(cpu: &PerCpu, policy: u8, end: u32) -> bool {
-    restart::be_patient(cpu.state);
-    cpu.state.change(state::RUNNING, if policy == Policy::RESTART { state::RESTARTING } else { end })
+/// The watchdog of another domain has expired: it ends by its policy for faults.
+pub(crate) fn expired(cpu: &'static PerCpu, id: usize, domain: &'static Domain) {
+    let targets = Targets::new(cpu.plan(), domain);
+    let subject = Subject { id: id as u16, domain, state: state::state_of(domain), foreign: Some(&targets) };
+    let Some(fate) = subject.take(domain.on_fault) else { return };
+    // The limit on restarts, or the end, bounds these records.
+    cpu.log.last_words(true);
+    defmt::error!("{=str} domain {=u16}: its watchdog has expired", fate.of_a_fault(), subject.id);
+    finish(cpu, &subject, fate, true);
+    cpu.log.last_words(false);
 }
 
-/// The CPU that has taken a domain out of its run does the rest. `fault`: it has not ended by its own will.
-fn finish(cpu: &'static PerCpu, policy: u8, fault: bool) -> ! {
-    revoke(cpu.domain());
-    kick_others(cpu);
+/// What becomes of a domain whose run has ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Halted,
+    /// It should start again, and has done so too often.
+    Exhausted,
+    Restarted,
+    BoardReset,
+}
+
+impl Fate {
+    /// In a word, after a fault.
+    const fn of_a_fault(self) -> &'static str {
+        match self {
+            Self::Halted | Self::Exhausted => "parked",
+            Self::Restarted => "restarted",
+            Self::BoardReset => "board reset by",
+        }
+    }
+}
+
+/// A domain whose run ends, as the CPU sees it that ends it: one of its own, or the one that looks after its watchdog.
+pub(super) struct Subject<'t> {
+    id: u16,
+    pub(super) domain: &'static Domain,
+    pub(super) state: &'static DomainState,
+    /// Its vCPUs, where this CPU is another domain's.
+    foreign: Option<&'t Targets>,
+}
+
+impl Subject<'static> {
+    /// This CPU's own domain.
+    fn of(cpu: &'static PerCpu) -> Self {
+        Self { id: cpu.id.0, domain: cpu.domain(), state: cpu.state, foreign: None }
+    }
+}
+
+impl Subject<'_> {
+    /// Takes the domain out of its run, and decides what becomes of it. `None` where another CPU has been first. From here on its
+    /// CPUs wait in [`stand_by`], until [`finish`] says what for.
+    fn take(&self, policy: u8) -> Option<Fate> {
+        if !self.state.change(state::RUNNING, state::ENDING) {
+            return None;
+        }
+        Some(match policy {
+            Policy::RESTART if restart::count(self) => Fate::Restarted,
+            Policy::RESTART => Fate::Exhausted,
+            Policy::REBOOT_BOARD => Fate::BoardReset,
+            _ => Fate::Halted,
+        })
+    }
+
+    fn kick_others(&self, cpu: &PerCpu) {
+        for vcpu in 0..self.domain.vcpu_count as usize {
+            match (self.foreign, enter::kick(cpu.plan())) {
+                (None, _) if vcpu != cpu.vcpu => wake(cpu, vcpu),
+                (Some(targets), Some(kick)) => _ = targets.kick(vcpu, kick).inspect(|value| gicv3::send_group0(*value)),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The CPU that has taken a domain out of its run does the rest. `fault`: it has not ended by its own will. Its memory is
+/// revoked before its CPUs may begin another run: none of that run is ever revoked by mistake.
+fn finish(cpu: &'static PerCpu, subject: &Subject<'_>, fate: Fate, fault: bool) {
+    revoke(subject.domain);
+    let fault = fault || fate == Fate::Exhausted;
+    if fate == Fate::Exhausted {
+        cpu.log.last_words(true);
+        defmt::error!("parked domain {=u16}: its restart-limit is reached", subject.id);
+    }
+    restart::be_patient(subject.state);
+    let next = match fate {
+        Fate::Restarted => state::RESTARTING,
+        _ if fault => state::PARKED,
+        _ => state::OFF,
+    };
+    subject.state.change(state::ENDING, next);
+    subject.kick_others(cpu);
     console::flush(cpu.plan());
-    match policy {
-        Policy::RESTART => restart::count(cpu),
-        Policy::REBOOT_BOARD => {
-            defmt::warn!("domain {=u16} resets the board", cpu.id.0);
+    match fate {
+        Fate::Restarted => {}
+        Fate::BoardReset => {
+            defmt::warn!("domain {=u16} resets the board", subject.id);
             state::count_end(fault, cpu.plan().domains.len());
             last_line(cpu);
             firmware::reset();
         }
         _ => ended(cpu, fault),
     }
-    stand_by(cpu)
 }
 
 /// A domain has ended for good; when it was the last one, the machine goes off.
@@ -165,14 +243,20 @@ const MOST_ENTRIES: u32 = 16 * 512;
 /// The valid bit of a descriptor (DDI 0487, D8.3). Without it the walker looks at nothing else.
 const VALID: u64 = 1;
 
-/// Makes every entry of the domain's stage-2 root invalid and flushes every CPU's TLBs under its VMID. Runs on a CPU of the
-/// domain, so VTTBR_EL2 holds that VMID. Valid to invalid only: no break-before-make (DDI 0487, D8.17). The rest of each
-/// entry stays for [`restore`].
+/// Makes every entry of the domain's stage-2 root invalid and flushes every CPU's TLBs under its VMID. Valid to invalid only: no
+/// break-before-make (DDI 0487, D8.17). The rest of each entry stays for [`restore`].
 fn revoke(domain: &Domain) {
     change_root(domain, |entry| entry & !VALID);
+    // Maintenance is by the VMID in VTTBR_EL2, which may be another domain's here. Its root leads nowhere by now, so nothing
+    // can be walked with this CPU's EL1 registers under that VMID.
+    let own = mrs!("vttbr_el2");
+    // SAFETY: no guest runs on this CPU until VTTBR_EL2 has its own value again.
+    unsafe { asm!("dsb ish", "msr vttbr_el2, {}", "isb", in(reg) domain.vttbr, options(nostack, preserves_flags)) };
     // The event is for a CPU that sleeps in WFE, where no interrupt may reach it.
     // SAFETY: maintenance of this domain's translations; EL2's own are another regime.
-    unsafe { asm!("dsb ish", "tlbi vmalls12e1is", "dsb ish", "isb", "sev", options(nostack, preserves_flags)) };
+    unsafe { asm!("tlbi vmalls12e1is", "dsb ish", "sev", options(nostack, preserves_flags)) };
+    // SAFETY: what was there before.
+    unsafe { asm!("msr vttbr_el2, {}", "isb", in(reg) own, options(nostack, preserves_flags)) };
 }
 
 /// Makes the root's entries valid again: exactly those that were (a plan has no invalid entry that is not zero). While every
@@ -191,12 +275,6 @@ fn change_root(domain: &Domain, change: impl Fn(u64) -> u64) {
         let value = unsafe { place.read_volatile() };
         // SAFETY: as above.
         unsafe { place.write_volatile(change(value)) };
-    }
-}
-
-fn kick_others(cpu: &PerCpu) {
-    for vcpu in (0..cpu.domain().vcpu_count as usize).filter(|vcpu| *vcpu != cpu.vcpu) {
-        wake(cpu, vcpu);
     }
 }
 

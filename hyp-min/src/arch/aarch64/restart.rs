@@ -4,36 +4,35 @@
 //! on arrival; one that does not come within the time all have costs the domain, not the others.
 #![allow(unsafe_code)] // leaves EL2's own tables for a moment
 
+use super::park::Subject;
 use super::percpu::PerCpu;
 use super::{enter, park};
 use crate::console;
 use crate::deadline::Duty;
 use crate::dev::gicv3;
 use crate::state::{self, DomainState, Status, vcpu};
+use crate::watchdog;
 use cofferdam_plan::RESTART_PERIOD_S;
 use core::sync::atomic::Ordering;
 
 /// Seconds that a domain's CPUs have to come: they need microseconds, unless something is broken.
 const PATIENCE_S: u64 = 5;
 
-/// From now on counts the time that the CPUs of a domain have to come. Before its status changes, so that none looks at an
-/// older one.
+/// From now on counts the time that the CPUs of a domain have to come. Before they are called.
 pub(super) fn be_patient(state: &DomainState) {
     state.patience.store(console::now().saturating_add(console::frequency() * PATIENCE_S), Ordering::Relaxed);
 }
 
-/// Counts a restart that has begun, and ends the domain where it is one too many.
-pub(super) fn count(cpu: &'static PerCpu) {
+/// Counts a restart. Answers whether the domain's limit allows it.
+pub(super) fn count(subject: &Subject<'_>) -> bool {
     let period = console::frequency() * RESTART_PERIOD_S;
-    if !cpu.state.count_restart(console::now(), period, cpu.domain().restart_limit) {
-        give_up(cpu, state::RESTARTING, "its restart-limit is reached");
-    }
+    subject.state.count_restart(console::now(), period, subject.domain.restart_limit)
 }
 
 /// The domain has been about to start again and does not.
 fn give_up(cpu: &'static PerCpu, from: u32, why: &'static str) {
     if cpu.state.change(from, state::PARKED) {
-        cpu.log.last_words();
+        cpu.log.last_words(true);
         defmt::error!("parked domain {=u16}: {=str}", cpu.id.0, why);
         park::ended(cpu, true);
     }
@@ -81,6 +80,7 @@ fn begin(cpu: &'static PerCpu) {
         Some(gic) => gic.reset_domain(cpu.plan(), cpu.domain()),
         None => cpu.distributor.reset_domain(cpu.plan(), cpu.domain()),
     }
+    watchdog::rest(cpu.state);
     reload(cpu);
     park::restore(cpu.domain());
     cpu.state.begin_next_run();

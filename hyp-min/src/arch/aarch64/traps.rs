@@ -8,7 +8,7 @@ use super::registers::{mrs, msr};
 use super::{calls, firmware, inject, park};
 use crate::deadline::Duty;
 use crate::dev::gicv3;
-use crate::{console, state};
+use crate::{console, state, watchdog};
 use cofferdam_plan::{DomainFlags, IntId, va};
 use hyp_min::vdev::syndrome::{self, Injection, ec};
 use hyp_min::vdev::sysreg::{Policy, policy};
@@ -234,6 +234,7 @@ pub(crate) fn serve(cpu: &'static PerCpu) -> bool {
         let now = console::now();
         // Who waits looks at it anyway, once awake.
         cpu.deadlines.take(Duty::Restart, now);
+        watchdog::look(cpu, now);
         console::timer(cpu, now);
     } else if intid == plan.header.console_intid {
         console::receive(cpu);
@@ -301,7 +302,7 @@ extern "C" fn trap_own(cpu: Option<&'static PerCpu>, kind: u64) -> ! {
         firmware::power_off_or_sleep(!state::is_open_to_guests());
     }
     if let Some(cpu) = cpu {
-        cpu.log.last_words();
+        cpu.log.last_words(true);
     }
     if before == 0 {
         let (pc, esr, far) = (mrs!("elr_el2"), mrs!("esr_el2"), mrs!("far_el2"));

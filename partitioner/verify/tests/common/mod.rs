@@ -231,6 +231,8 @@ impl Build {
             domain,
             vcpu,
             gicv2_target: 0,
+            watch_ms: 0,
+            reserved: 0,
         };
         let domain = |n: u64, text, vuart: u64, first_vcpu, vcpu_count, owned: &[u32]| {
             let mut d = Domain::new_zeroed();

@@ -1,9 +1,12 @@
-//! Attacks on what a restart relies on: the copy of the images that nobody may reach (I80).
-#![allow(unsafe_code)] // memory of this domain's own
+//! Attacks on what a restart relies on: the copy of the images that nobody may reach (I80), and the watchdog (I41, I42).
+#![allow(unsafe_code)] // memory of this domain's own; calls
 
 use super::address;
 use crate::probe::store64;
 use crate::report::Report;
+use core::arch::asm;
+use core::time::Duration;
+use unikernel::{clock, cpu, write_sysreg};
 
 /// RAM of QEMU's `virt` with 2 GiB, in steps of a page that no copy of an image is smaller than.
 const RAM: (u64, u64) = (0x4000_0000, 0xC000_0000);
@@ -33,4 +36,80 @@ pub(super) fn pristine(report: &mut Report) {
         let _ = store64(core::ptr::from_ref(word) as u64, 0);
     }
     super::storms::lose_vectors(address("ram"));
+}
+
+/// The watchdog's function, and its commands (docs/layout.md).
+const WATCHDOG: u64 = 0x8600_0001;
+const INIT: u64 = 0;
+const SET_TIMEOUT: u64 = 1;
+const ENABLE: u64 = 2;
+const PET: u64 = 3;
+const GET_TIMELEFT: u64 = 4;
+
+/// Calls it: x0 to x2.
+fn watchdog(command: u64, argument: u64) -> [u64; 3] {
+    let (code, first, second): (u64, u64, u64);
+    // SAFETY: the calling convention lets x0 to x17 change (DEN 0028, 2.6).
+    unsafe {
+        asm!("smc #0", inout("x0") WATCHDOG => code, inout("x1") command => first, inout("x2") argument => second,
+            in("x3") 0, clobber_abi("C"), options(nostack))
+    };
+    [code, first, second]
+}
+
+/// Patted in time for longer than it allows, then never again.
+fn pat_for(length: Duration) {
+    let end = clock::ticks() + clock::to_ticks(length);
+    while clock::ticks() < end {
+        watchdog(PET, 0);
+        clock::sleep(Duration::from_millis(50));
+    }
+}
+
+fn mute() {
+    cpu::mask();
+    write_sysreg!("icc_pmr_el1", 0);
+    write_sysreg!("icc_igrpen1_el1", 0);
+    write_sysreg!("icc_igrpen0_el1", 0);
+    write_sysreg!("icc_ap1r0_el1", 1);
+    write_sysreg!("daif", 0x3C0);
+    cpu::isb();
+}
+
+/// Pats for a while, then spins with everything masked that can be (I41).
+pub(super) fn spin_unpatted(report: &mut Report) {
+    pat_for(Duration::from_millis(2500));
+    report.check("patted", true, "");
+    mute();
+    loop {
+        cpu::relax();
+    }
+}
+
+/// The same, asleep (I42).
+pub(super) fn sleep_unpatted(report: &mut Report) {
+    pat_for(Duration::from_millis(1000));
+    report.check("patted", true, "");
+    mute();
+    loop {
+        cpu::wfi();
+    }
+}
+
+/// Everything its function knows, and what would stop it.
+pub(super) fn watchdog_calls(report: &mut Report) {
+    const INVALID: u64 = -2i64 as u64;
+    const DENIED: u64 = -3i64 as u64;
+    report.check("INIT: 1 to 3 s", watchdog(INIT, 0) == [0, 1, 3], watchdog(INIT, 0)[2]);
+    report.equal("SET_TIMEOUT 2", watchdog(SET_TIMEOUT, 2)[0], 0);
+    report.equal("SET_TIMEOUT 0", watchdog(SET_TIMEOUT, 0)[0], INVALID);
+    report.equal("SET_TIMEOUT 4", watchdog(SET_TIMEOUT, 4)[0], INVALID);
+    report.equal("SET_TIMEOUT 4294967297", watchdog(SET_TIMEOUT, 1 << 32 | 1)[0], 0);
+    report.equal("ENABLE", watchdog(ENABLE, 1)[0], 0);
+    report.equal("ENABLE 0: not to be stopped", watchdog(ENABLE, 0)[0], DENIED);
+    report.equal("an unknown command", watchdog(5, 0)[0], INVALID);
+    report.equal("SET_TIMEOUT 3", watchdog(SET_TIMEOUT, 3)[0], 0);
+    report.equal("GET_TIMELEFT", watchdog(GET_TIMELEFT, 0)[1], 2);
+    pat_for(Duration::from_millis(500));
+    report.equal("PET", watchdog(PET, 0)[0], 0);
 }
