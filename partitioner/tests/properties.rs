@@ -24,9 +24,9 @@ fn region() -> impl Strategy<Value = Region> {
     (page, pages, pinned)
 }
 
-/// A domain: regions, console, devices (bits of a small set), scrub.
+/// A domain: regions, console, devices (bits of a small set) and behind them a restart, scrub.
 fn domain() -> impl Strategy<Value = (Vec<Region>, bool, u8, bool)> {
-    (prop::collection::vec(region(), 1..4), any::<bool>(), 0u8..8, any::<bool>())
+    (prop::collection::vec(region(), 1..4), any::<bool>(), 0u8..16, any::<bool>())
 }
 
 fn layout(domains: &[(Vec<Region>, bool, u8, bool)]) -> String {
@@ -45,6 +45,7 @@ fn layout(domains: &[(Vec<Region>, bool, u8, bool)]) -> String {
             let _ = write!(text, "access = {};", access.join(", "));
         }
         text += if *console { "console;" } else { "" };
+        text += if devices >> labels.len() & 1 == 1 { "on-reset = \"restart\";" } else { "" };
         text += if *scrub { "scrub = \"boot\";" } else { "" };
         for (page, pages, pinned) in regions {
             let (base, size) = (page << 12, pages << 12);

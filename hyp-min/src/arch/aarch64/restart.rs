@@ -52,8 +52,6 @@ pub(super) fn step(cpu: &'static PerCpu, status: Status) {
             gicv3::cpu_interface(enter::kick(cpu.plan()).is_some(), cpu.is_injected());
         }
         cpu.again.set(false);
-        own.recheck.store(false, Ordering::Relaxed);
-        own.state.store(vcpu::OFF, Ordering::Relaxed);
         own.arrived.store(status.0, Ordering::Release);
         park::wake(cpu, 0);
     }
@@ -72,6 +70,11 @@ pub(super) fn step(cpu: &'static PerCpu, status: Status) {
 /// All CPUs are here: makes everything as it was at the first start, and enters.
 fn begin(cpu: &'static PerCpu) {
     cpu.deadlines.clear(Duty::Restart);
+    // Here, where all CPUs have left what they were about: one may have been in the middle of starting another.
+    for vcpu in &cpu.state.vcpus {
+        vcpu.state.store(vcpu::OFF, Ordering::Relaxed);
+        vcpu.recheck.store(false, Ordering::Relaxed);
+    }
     if !console::start_anew(cpu.plan(), cpu.domain(), cpu.state) {
         return give_up(cpu, state::RELOADING, "its console is held by a CPU that does not let go");
     }
