@@ -44,7 +44,7 @@ const WAKER_ASLEEP: u32 = 1 << 2;
 const EOI_MODE: u64 = 1 << 1;
 /// Physical priority of a guest's 0: 0x80 | p >> 1.
 pub(super) const GUEST_PRIORITY: u32 = 0x8080_8080;
-/// EL2's physical timer (BSA, PPI assignments), its own use: a later look at the console.
+/// EL2's physical timer (BSA, PPI assignments), for what a CPU has to do later (`deadline.rs`).
 pub(crate) const HYP_TIMER: IntId = IntId(26);
 /// The list registers' maintenance interrupt (the same place), EL2's where interrupts are injected.
 pub(crate) const MAINTENANCE: IntId = IntId(25);

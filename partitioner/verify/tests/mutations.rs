@@ -333,8 +333,28 @@ fn facts_of_unknown_kind_are_refused() {
     finds("kind", Build::two(), |b| b.facts[0].kind = 0, |f| matches!(f, Finding::BadRecord { table: "facts", .. }));
 }
 
+/// [`Build::two`], where `alpha` may start again: its kernel lies in the hypervisor's block once more.
+fn restarting() -> Build {
+    let mut b = Build::two();
+    b.payloads[0].pristine = PRISTINE;
+    b.reloads = vec![
+        Move { offset: PRISTINE, to: Pa(0x4040_0000), len: 0x3000, zero: 0x1F_D000 },
+        Move { offset: TREE, to: Pa(0x5000_0000), len: 0, zero: 0x20_0000 },
+    ];
+    let map = |at, size, attributes| Map { at, pa: at, size, attributes };
+    b.restart[0] = vec![
+        map(BASE, 0x1000, EL2_CODE),
+        map(0x4040_0000, 0x20_0000, EL2_DATA),
+        map(0x5000_0000, 0x20_0000, EL2_DATA),
+        map(BASE + PRISTINE, 0x3000, EL2_CONST),
+    ];
+    let d = &mut b.domains[0];
+    (d.reload_count, d.restart_limit, d.on_fault) = (2, 5, Policy::RESTART);
+    b
+}
+
 // Restart.
-changes! { from Build::restarting();
+changes! { from restarting();
     restart_without_limit: |b| b.domains[0].restart_limit = 0 => Finding::BadDomain { .. },
     restart_policy_unknown: |b| b.domains[0].on_off = 3 => Finding::BadDomain { why: "has an unknown policy", .. },
     restart_never: |b| b.domains[0].on_fault = Policy::HALT => Finding::BadDomain { .. },
@@ -387,7 +407,7 @@ changes! { from Build::restarting();
 
 /// `alpha` restarts and has a watchdog, after which CPU 1, of `beta`, looks.
 fn watched() -> Build {
-    let mut b = Build::restarting();
+    let mut b = restarting();
     let d = &mut b.domains[0];
     (d.watchdog_ms, d.watcher) = (400, CpuIndex(1));
     d.flags |= DomainFlags::TRAP_WFI;
@@ -414,6 +434,6 @@ changes! { from watched();
 fn the_restarting_plan_is_sound() {
     let (result, findings) = watched().blob().verify();
     assert!(result.is_ok(), "{findings:#?}");
-    let (result, findings) = Build::restarting().blob().verify();
+    let (result, findings) = restarting().blob().verify();
     assert!(result.is_ok(), "{findings:#?}");
 }

@@ -323,26 +323,6 @@ impl Build {
         }
     }
 
-    /// The same, where `alpha` may start again: its kernel lies in the hypervisor's block once more.
-    pub fn restarting() -> Self {
-        let mut b = Self::two();
-        b.payloads[0].pristine = PRISTINE;
-        b.reloads = vec![
-            Move { offset: PRISTINE, to: Pa(0x4040_0000), len: 0x3000, zero: 0x1F_D000 },
-            Move { offset: TREE, to: Pa(0x5000_0000), len: 0, zero: 0x20_0000 },
-        ];
-        let map = |at, size, attributes| Map { at, pa: at, size, attributes };
-        b.restart[0] = vec![
-            map(BASE, 0x1000, EL2_CODE),
-            map(0x4040_0000, 0x20_0000, EL2_DATA),
-            map(0x5000_0000, 0x20_0000, EL2_DATA),
-            map(BASE + PRISTINE, 0x3000, EL2_CONST),
-        ];
-        let d = &mut b.domains[0];
-        (d.reload_count, d.restart_limit, d.on_fault) = (2, 5, Policy::RESTART);
-        b
-    }
-
     /// The bytes, with addresses that depend on them filled in.
     pub fn blob(&self) -> Blob {
         let mut b = self.clone();
