@@ -13,6 +13,7 @@ pub(crate) mod park;
 pub(crate) mod percpu;
 pub(crate) mod registers;
 pub(crate) mod restart;
+pub(crate) mod revoke;
 pub(crate) mod traps;
 
 use crate::dev::gicv3;

@@ -6,7 +6,7 @@
 
 use super::park::Subject;
 use super::percpu::PerCpu;
-use super::{enter, park};
+use super::{enter, park, revoke};
 use crate::console;
 use crate::deadline::Duty;
 use crate::dev::gicv3;
@@ -85,7 +85,7 @@ fn begin(cpu: &'static PerCpu) {
     }
     watchdog::rest(cpu.state);
     reload(cpu);
-    park::restore(cpu.domain());
+    revoke::restore(cpu.domain());
     cpu.state.begin_next_run();
     enter::anew(cpu)
 }
