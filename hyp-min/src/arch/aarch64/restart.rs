@@ -50,6 +50,10 @@ pub(super) fn step(cpu: &'static PerCpu, status: Status) {
                 return give_up(cpu, state::RESTARTING, "the redistributor of one of its CPUs does not follow");
             }
             gicv3::cpu_interface(enter::kick(cpu.plan()).is_some(), cpu.is_injected());
+            // One that waits for CPU_ON takes no guest interrupt meanwhile.
+            if cpu.vcpu != 0 {
+                gicv3::close_guest_group();
+            }
         }
         cpu.again.set(false);
         own.arrived.store(status.0, Ordering::Release);
