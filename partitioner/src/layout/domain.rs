@@ -198,7 +198,9 @@ fn console<'a>(board: &Board<'a>, node: Node<'a>, diagnostics: &mut Diagnostics<
                        CPUs goes to the domain, and the hypervisor has none for the UART";
         let d = Diagnostic::new(codes::NO_INTERRUPT_FOR_EL2, property.span(), message);
         let d = d.args(&[Arg::Text(node.name()), Arg::Node(gic.node)]).also(gic.node.span(), "{1} is here");
-        diagnostics.push(d.help("write console = \"output\"; injected delivery, which could do it, is not there yet"));
+        diagnostics.push(
+            d.help("write console = \"output\"; injected delivery, which could do it, is not supported on a GICv2 yet"),
+        );
     }
     (Some(property.span()), output_only)
 }

@@ -96,6 +96,7 @@ impl Report {
                 fact::RESERVED => "reserved",
                 fact::FORBIDDEN => "in no domain's reach",
                 fact::HYPERVISOR => "hypervisor",
+                fact::CPU_INTERFACE => "each CPU's own, its domain's",
                 // Thousands on a real board; those granted stand with their domain.
                 _ => continue,
             };
@@ -139,7 +140,11 @@ impl Report {
             let is_mine = |owner: u32| owner as usize == index;
             let mut memory = Table { title: "Memory map".into(), heads: vec!["guest address", "physical", "what", "node"], rows: vec![] };
             for entry in audit.grants.iter().filter(|entry| is_mine(entry.domain)) {
-                let what = if entry.kind == grant::RAM { "RAM" } else { "device" };
+                let what = match entry.kind {
+                    grant::RAM => "RAM",
+                    grant::CPU_INTERFACE => "each CPU's own interrupt interface",
+                    _ => "device",
+                };
                 memory.rows.push(vec![entry.ipa.to_string(), entry.pa.to_string(), what.into(), audit.name(entry.name).into()]);
             }
             let mut lines = Table { title: "Interrupts".into(), heads: vec!["interrupt", "trigger", "what", "node"], rows: vec![] };
