@@ -47,10 +47,7 @@ pub(crate) fn first(cpu: &'static PerCpu) -> ! {
 
 /// The domain starts again, on the CPU of its vCPU 0.
 pub(crate) fn anew(cpu: &'static PerCpu) -> ! {
-    registers::write_all(cpu);
-    if let Some(gic) = &cpu.gicv2 {
-        gic.give();
-    }
+    prepare(cpu);
     start(cpu)
 }
 
@@ -67,12 +64,17 @@ fn start(cpu: &'static PerCpu) -> ! {
 
 /// CPU_ON has been called for this vCPU.
 pub(crate) fn again(cpu: &'static PerCpu, entry: u64, context: u64) -> ! {
+    prepare(cpu);
+    guest(entry, context)
+}
+
+/// EL2's registers and the CPU interface, for a guest that is entered from EL2's own waiting.
+fn prepare(cpu: &'static PerCpu) {
     registers::write_all(cpu);
     match &cpu.gicv2 {
         Some(gic) => gic.give(),
         None => gicv3::cpu_interface(kick(cpu.plan()).is_some(), cpu.is_injected()),
     }
-    guest(entry, context)
 }
 
 fn guest(entry: u64, x0: u64) -> ! {

@@ -133,5 +133,5 @@ pub(crate) fn distributor(cpu: &PerCpu, access: Access) -> Outcome {
 /// An access to the redistributors.
 #[inline(never)]
 pub(crate) fn redistributor(cpu: &PerCpu, access: Access) -> Outcome {
-    frames::redistributor(&cpu.view, |vcpu| cpu.redistributor_of(vcpu), cpu.vcpu, cpu, access)
+    frames::redistributor(&cpu.view, |vcpu| Some(cpu.redistributor_of(vcpu)?.0), cpu.vcpu, cpu, access)
 }

@@ -8,7 +8,6 @@ use super::{firmware, registers::mrs};
 use crate::deadline::Deadlines;
 use crate::dev::gicv2::Gic;
 use crate::dev::gicv3::{Distributor, Redistributor};
-use crate::dev::mmio::Mmio;
 use crate::log::Buffer;
 use crate::state::{DomainState, state_of};
 use cofferdam_plan::{CpuIndex, Domain, DomainFlags, DomainId, Plan, va};
@@ -112,9 +111,9 @@ impl PerCpu {
     }
 
     /// The redistributor of the domain's vCPU `vcpu`.
-    pub(crate) fn redistributor_of(&self, vcpu: usize) -> Option<Mmio> {
+    pub(crate) fn redistributor_of(&self, vcpu: usize) -> Option<Redistributor> {
         let index = self.plan().vcpus_of(self.domain())?.get(vcpu)?;
-        Some(Redistributor::new(self.plan().cpus.get(usize::from(index.0))?.gicr_va).0)
+        Some(Redistributor::new(self.plan().cpus.get(usize::from(index.0))?.gicr_va))
     }
 
     /// A general-purpose register as an instruction names it: 31 reads as zero.

@@ -1,7 +1,9 @@
 //! A domain starts again: its CPUs gather in EL2, then its first one makes everything as it was and enters.
 //!
-//! Revocation brings every CPU here, so nothing of the domain runs while its memory is written. Each resets what is its own
-//! on arrival; one that does not come within the time all have costs the domain, not the others.
+//! Revocation brings every CPU here, so nothing of the domain runs while its memory is written. Until the last has come, one
+//! that still runs can reach what belongs to the others (CPU_ON, their redistributors), so the first CPU resets all of that
+//! afterwards; on arrival each resets only what no other CPU reaches. One that does not come within the time all have costs
+//! the domain, not the others.
 #![allow(unsafe_code)] // leaves EL2's own tables for a moment
 
 use super::park::Subject;
@@ -9,7 +11,6 @@ use super::percpu::PerCpu;
 use super::{enter, park, revoke};
 use crate::console;
 use crate::deadline::Duty;
-use crate::dev::gicv3;
 use crate::state::{self, DomainState, Status, vcpu};
 use crate::watchdog;
 use cofferdam_plan::RESTART_PERIOD_S;
@@ -45,15 +46,6 @@ pub(super) fn step(cpu: &'static PerCpu, status: Status) {
         if let Some(gic) = &cpu.gicv2 {
             gic.set_up_cpu();
             gic.take();
-        } else {
-            if !cpu.redistributor.set_up(enter::kick(cpu.plan()), cpu.is_injected()) {
-                return give_up(cpu, state::RESTARTING, "the redistributor of one of its CPUs does not follow");
-            }
-            gicv3::cpu_interface(enter::kick(cpu.plan()).is_some(), cpu.is_injected());
-            // One that waits for CPU_ON takes no guest interrupt meanwhile.
-            if cpu.vcpu != 0 {
-                gicv3::close_guest_group();
-            }
         }
         cpu.again.set(false);
         own.arrived.store(status.0, Ordering::Release);
@@ -82,10 +74,18 @@ fn begin(cpu: &'static PerCpu) {
     if !console::start_anew(cpu.plan(), cpu.domain(), cpu.state) {
         return give_up(cpu, state::RELOADING, "its console is held by a CPU that does not let go");
     }
+    let count = cpu.domain().vcpu_count as usize;
     cpu.state.dist.reset();
-    match &cpu.gicv2 {
-        Some(gic) => gic.reset_domain(cpu.plan(), cpu.domain()),
-        None => cpu.distributor.reset_domain(cpu.plan(), cpu.domain()),
+    if let Some(gic) = &cpu.gicv2 {
+        gic.reset_domain(cpu.plan(), cpu.domain());
+    } else {
+        cpu.distributor.reset_domain(cpu.plan(), cpu.domain());
+        let (kick, injected) = (enter::kick(cpu.plan()), cpu.is_injected());
+        let set_up =
+            |vcpu| cpu.redistributor_of(vcpu).is_some_and(|redistributor| redistributor.set_up(kick, injected));
+        if !(0..count).all(set_up) {
+            return give_up(cpu, state::RELOADING, "the redistributor of one of its CPUs does not follow");
+        }
     }
     watchdog::rest(cpu.state);
     reload(cpu);

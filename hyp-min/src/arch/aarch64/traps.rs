@@ -133,7 +133,7 @@ fn emulate<const INJECTED: bool>(cpu: &'static PerCpu, ipa: u64, size: u8, write
 
 #[inline(never)]
 fn redistributor(cpu: &PerCpu, access: Access) -> Outcome {
-    redist::access(&cpu.view, |vcpu| cpu.redistributor_of(vcpu), access)
+    redist::access(&cpu.view, |vcpu| Some(cpu.redistributor_of(vcpu)?.0), access)
 }
 
 /// MSR, MRS, SYS.
