@@ -127,16 +127,18 @@ const fn mask(size: u8) -> u64 {
 }
 
 /// PSTATE behind an instruction that EL2 has carried out instead of the CPU, from its SPSR_EL2: BTYPE is clear (DDI 0487,
-/// D8.4), and T32 code in an IT block is one instruction further (F1.2.1, ITAdvance).
+/// D8.4), SS too, so that a guest that steps takes its step now and not one instruction later (D2.12.3), and T32 code in an
+/// IT block is one instruction further (F1.2.1, ITAdvance).
 #[inline(always)]
 pub const fn stepped(spsr: u64) -> u64 {
-    if spsr & (AARCH32 | BTYPE) == 0 {
+    if spsr & (AARCH32 | BTYPE | SS) == 0 {
         return spsr;
     }
-    if spsr & AARCH32 == 0 { spsr & !BTYPE } else { it_advance(spsr) }
+    if spsr & AARCH32 == 0 { spsr & !(BTYPE | SS) } else { it_advance(spsr & !SS) }
 }
 const AARCH32: u64 = 1 << 4;
 const BTYPE: u64 = 3 << 10;
+const SS: u64 = 1 << 21;
 
 /// IT[7:2] is in SPSR bits 15:10, IT[1:0] in bits 26:25.
 const fn it_advance(spsr: u64) -> u64 {
@@ -311,6 +313,8 @@ mod tests {
     fn stepping_over_an_instruction() {
         assert_eq!(stepped(0x8000_0005), 0x8000_0005);
         assert_eq!(stepped(0x8000_0C05), 0x8000_0005, "BTYPE");
+        assert_eq!(stepped(0x8020_0005), 0x8000_0005, "SS: the step is taken");
+        assert_eq!(stepped(0x20_0030), 0x30, "SS in T32");
         assert_eq!(stepped(0x30), 0x30, "T32 outside an IT block");
         // IT holds condition and mask; each step shifts the mask into the condition's lowest bit.
         let spsr = |it: u64| 0x30 | (it >> 2) << 10 | (it & 3) << 25;
