@@ -79,9 +79,14 @@ pub fn admit<I: Interface>(view: &View<'_>, lrs: &I, intid: u32, priority: u8) {
     }
     let (mut least, mut is_waiting) = (None, false);
     for (n, entry) in used(lrs) {
-        // Only an SGI can come while an earlier one is there. Two list registers must not hold the same (12.4.10).
+        // Two list registers must not hold the same (12.4.10). An SGI can come while an earlier one is there; another only where a
+        // foreign domain has ended it (ICC_EOIR1_EL1, I44), and pending and active at once it is the hardware's to keep.
         if entry.intid == intid {
-            return lrs.put(n, Entry { pending: true, ..entry });
+            return if new.is_physical() && entry.active {
+                remember(view, lrs, intid);
+            } else {
+                lrs.put(n, Entry { pending: true, ..entry });
+            };
         }
         is_waiting |= !entry.active;
         if !entry.active && entry.priority > least.map_or(priority, |(_, least): (usize, Entry)| least.priority) {
@@ -101,16 +106,24 @@ pub fn admit<I: Interface>(view: &View<'_>, lrs: &I, intid: u32, priority: u8) {
     give_back(view, lrs, back);
 }
 
-/// Makes an interrupt that has left its list register without having been taken pending where it came from. A level-sensitive
-/// one is so by itself, as long as its line says so; what has no wire or only had an edge is not.
+/// Makes an interrupt that has left its list register without having been taken pending where it came from.
 fn give_back<I: Interface>(view: &View<'_>, lrs: &I, entry: Entry) {
-    let register = (entry.intid as usize / 16).checked_sub(2);
-    let fields = register.and_then(|register| view.plan.icfgr.get(register)).map_or(0, |fields| *fields);
-    let is_edge = fields >> (entry.intid % 16 * 2) & 2 != 0;
-    if !entry.is_physical() || is_edge || view.domain.vuart_intid == IntId(entry.intid) {
+    if entry.is_physical() {
+        remember(view, lrs, entry.intid);
+    } else {
         lrs.pend(entry.intid);
     }
     end(lrs, entry);
+}
+
+/// Has the hardware remember that the PPI or SPI `intid` has come. A level-sensitive one comes again by itself, as long as its line
+/// says so; what has no wire or only had an edge does not.
+fn remember<I: Interface>(view: &View<'_>, lrs: &I, intid: u32) {
+    let register = (intid as usize / 16).checked_sub(2);
+    let fields = register.and_then(|register| view.plan.icfgr.get(register)).map_or(0, |fields| *fields);
+    if fields >> (intid % 16 * 2) & 2 != 0 || view.domain.vuart_intid == IntId(intid) {
+        lrs.pend(intid);
+    }
 }
 
 /// Ends the physical interrupt of an entry that has left its list register.

@@ -1,6 +1,6 @@
 //! Injected delivery on a GICv3: does what `vdev::inject` has decided, with this CPU's list registers.
 //!
-//! The usual interrupt does not come here: vectors.S writes list register 0 itself where that is empty.
+//! The usual interrupt does not come here: vectors.S writes list register 0 itself where all are empty.
 #![allow(unsafe_code)] // exported to vectors.S; system registers
 
 use super::park;

@@ -45,6 +45,7 @@ global_asm!(
     include_str!("vectors.S"),
     SCTLR_EL1 = const registers::SCTLR_EL1_RESET,
     MAINTENANCE = const gicv3::MAINTENANCE.0,
+    LISTS = const percpu::LISTS,
 );
 
 unsafe extern "C" {

@@ -21,6 +21,8 @@ use hyp_min::vdev::sgi::Targets;
 pub(crate) struct PerCpu {
     /// x0 to x30 of the guest while it is trapped; index 31 is XZR and stays 0.
     x: [Cell<u64>; 32],
+    /// ICH_ELRSR_EL2 while all list registers are empty, where interrupts are injected. vectors.S looks at it.
+    lists: u32,
     /// Index in the plan's CPUs.
     pub(crate) index: CpuIndex,
     /// The domain this CPU belongs to.
@@ -52,6 +54,8 @@ pub(crate) struct PerCpu {
 }
 
 const _: () = assert!(core::mem::offset_of!(PerCpu, x) == 0);
+/// Where vectors.S finds `lists`.
+pub(super) const LISTS: usize = core::mem::offset_of!(PerCpu, lists);
 const _: () = assert!(size_of::<PerCpu>() + 0x1400 <= va::CPU_AREA as usize, "5 KiB of stack remain");
 
 impl PerCpu {
@@ -61,9 +65,13 @@ impl PerCpu {
         let domain = plan.domains.get(usize::from(cpu.domain))?;
         let state = state_of(domain);
         let gicv2 = Gic::of(plan.header);
+        // ICH_VTR_EL2.ListRegs is one less than their number (IHI 0069, 12.4.12).
+        let injected = domain.flags & DomainFlags::INJECTED != 0;
+        let lists = if injected { u32::MAX >> (31 - (mrs!("ich_vtr_el2") & 0xF)) } else { 0 };
         let place = (cpu.area_va + va::CPU_AREA) as usize - size_of::<Self>();
         let value = Self {
             x: [const { Cell::new(0) }; 32],
+            lists,
             index: CpuIndex(index as u16),
             id: DomainId(cpu.domain),
             vcpu: usize::from(cpu.vcpu),

@@ -90,7 +90,7 @@
     OTHER   trap_irq
 .endm
 
-// Injected delivery, the usual case: a PPI or SPI, and list register 0 is empty. The interrupt stays active until the guest
+// Injected delivery, the usual case: a PPI or SPI, and all list registers are empty (so none holds the same). The interrupt stays active until the guest
 // ends it, only its priority is dropped. ICC_RPR_EL1 is 0x80 | p >> 1 for a guest's priority p. The rest is
 // vdev/inject.rs's to decide; INTIDs as in ICC_IAR1_EL1 (IHI 0069, 12.2.14, ICH_LR<n>_EL2 12.4.10).
 .macro IRQ_INJECTED
@@ -100,7 +100,9 @@
     mrs     x0, S3_0_C12_C12_0                  // ICC_IAR1_EL1
     dsb     sy
     mrs     x1, ich_elrsr_el2
-    tbz     w1, #0, irq_rest
+    ldr     w2, [sp, #{LISTS}]
+    cmp     w1, w2
+    b.ne    irq_rest
     sub     w2, w0, #16
     cmp     w2, #1020 - 16
     b.hs    irq_rest

@@ -117,6 +117,20 @@ fn an_sgi_is_over_at_once_and_comes_once() {
 }
 
 #[test]
+fn what_a_foreign_domain_has_ended_comes_again_in_one_place() {
+    domain0(|v, f, _| {
+        f.set(1, EDGE, 0x40, "a");
+        f.set(2, LEVEL, 0x40, "a");
+        f.set(3, 39, 0x40, "p");
+        for intid in [EDGE, LEVEL, 39] {
+            admit(v, f, intid, 0x40);
+        }
+        assert_eq!(f.list(), [(EDGE, "a"), (LEVEL, "a"), (39, "p")]);
+        assert_eq!(f.physical(), (vec![EDGE], vec![]), "both are active again; the edge waits behind that");
+    });
+}
+
+#[test]
 fn the_least_urgent_waits_outside() {
     domain0(|v, f, _| {
         for (n, (intid, priority)) in [(27, 0x20), (LEVEL, 0x80), (EDGE, 0xC0), (39, 0x40)].into_iter().enumerate() {
