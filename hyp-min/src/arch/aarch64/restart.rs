@@ -18,6 +18,8 @@ use core::sync::atomic::Ordering;
 
 /// Seconds that a domain's CPUs have to come: they need microseconds, unless something is broken.
 const PATIENCE_S: u64 = 5;
+/// Times the virtual UART's registers are asked for, each with the lock's own bound.
+const CONSOLE_TRIES: u32 = 100;
 
 /// From now on counts the time that the CPUs of a domain have to come. Before they are called.
 pub(super) fn be_patient(state: &DomainState) {
@@ -71,7 +73,8 @@ fn begin(cpu: &'static PerCpu) {
         vcpu.state.store(vcpu::OFF, Ordering::Relaxed);
         vcpu.recheck.store(false, Ordering::Relaxed);
     }
-    if !console::start_anew(cpu.plan(), cpu.domain(), cpu.state) {
+    // Another domain's CPU may be looking at the console's registers while its firmware interrupts it.
+    if !(0..CONSOLE_TRIES).any(|_| console::start_anew(cpu.plan(), cpu.domain(), cpu.state)) {
         return give_up(cpu, state::RELOADING, "its console is held by a CPU that does not let go");
     }
     let count = cpu.domain().vcpu_count as usize;
