@@ -192,6 +192,8 @@ codes! {
     LIFECYCLE_RANGE = error(1011);
     /// A limit on restarts that cannot happen.
     NEEDLESS_LIMIT = warning(1012);
+    /// A chord for console input that nobody reads.
+    NEEDLESS_ESCAPE = warning(1013);
 
     /// A guest image that is not there.
     IMAGE_MISSING = error(1101);

@@ -84,7 +84,7 @@ pub fn read<'a, 'm>(
         interrupts: lists.interrupts.into_slice(),
         ports: lists.ports.into_slice(),
         input,
-        console_escape: console::escape(node, diagnostics),
+        console_escape: console::escape(node, input, diagnostics),
         verify_at_boot: node.is_some_and(|node| node.property("verify-at-boot").is_some()),
     })
 }

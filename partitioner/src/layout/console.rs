@@ -41,12 +41,17 @@ pub(super) fn input<'a>(
     reader.or(first)
 }
 
-/// `console-escape`: 0 turns the chord off.
-pub(super) fn escape<'a>(node: Option<Node<'a>>, diagnostics: &mut Diagnostics<'_, 'a>) -> u8 {
+/// `console-escape`: 0 turns the chord off. `reader` is the domain that has the input after boot.
+pub(super) fn escape<'a>(node: Option<Node<'a>>, reader: Option<usize>, diagnostics: &mut Diagnostics<'_, 'a>) -> u8 {
     let property = node.and_then(|node| node.property("console-escape"));
     let Some((property, number)) = property.and_then(|property| Some((property, Property::number(property)?))) else {
         return DEFAULT_ESCAPE;
     };
+    if number != 0 && reader.is_none() {
+        let message = "`console-escape` has no effect: no domain reads the console";
+        let d = Diagnostic::new(codes::NEEDLESS_ESCAPE, property.span(), message);
+        diagnostics.push(d.help("give a domain `console;`, or take the word out"));
+    }
     match u8::try_from(number) {
         Ok(byte) if byte < 0x20 && !IN_USE.contains(&number) => byte,
         _ => {
