@@ -40,8 +40,12 @@ pub fn install() {
         FAR.store(frame.far, SeqCst);
         ELR.store(frame.elr, SeqCst);
         HIT.store(true, SeqCst);
-        let is_fetch = matches!(frame.esr >> 26, 0x20..=0x22);
-        frame.elr = if is_fetch { frame.x[30] } else { frame.elr + 4 };
+        match frame.esr >> 26 {
+            0x20..=0x22 => frame.elr = frame.x[30],
+            // A step has been made: no more of them.
+            0x33 => write_sysreg!("mdscr_el1", read_sysreg!("mdscr_el1") & !1),
+            _ => frame.elr += 4,
+        }
         true
     });
 }
