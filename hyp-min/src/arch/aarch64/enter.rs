@@ -21,9 +21,6 @@ pub(crate) fn first(cpu: &'static PerCpu) -> ! {
     let kick = kick(plan);
     // First, so that whatever fails from here on is revoked under the domain's own VMID.
     registers::write_all(cpu);
-    if !granted::is_there(cpu.domain().flags, cpu.index.0) {
-        park::fault(cpu, park::Reason::Feature);
-    }
     if let Some(gic) = &cpu.gicv2 {
         set_up_gicv2(cpu, gic);
     } else {
@@ -38,6 +35,10 @@ pub(crate) fn first(cpu: &'static PerCpu) -> ! {
         }
     }
     watchdog::take_up(cpu);
+    // Not before this CPU does what it owes other domains: their console input, their watchdogs.
+    if !granted::is_there(cpu.domain().flags, cpu.index.0) {
+        park::fault(cpu, park::Reason::Feature);
+    }
     if cpu.vcpu != 0 {
         park::stand_by(cpu);
     }
