@@ -49,6 +49,7 @@ static SAID: Ring<OUTPUT> = Ring::new();
 struct Rings(&'static Plan<'static>);
 
 impl Sources for Rings {
+    #[inline(always)]
     fn domain(&self, index: usize) -> Option<&Ring<OUTPUT>> {
         let domain = self.0.domains.get(index)?;
         (domain.flags & DomainFlags::CONSOLE != 0).then(|| &state_of(domain).output)
@@ -271,7 +272,7 @@ pub(crate) fn access(cpu: &PerCpu, access: Access) -> Option<Outcome> {
     if let Some(byte) = changed {
         sent(cpu, byte);
     }
-    if usize::from(cpu.id.0) == READER.load(Ordering::Relaxed) {
+    if STOPPED.load(Ordering::Relaxed) && usize::from(cpu.id.0) == READER.load(Ordering::Relaxed) {
         resume(plan, domain);
     }
     Some(outcome)

@@ -42,6 +42,10 @@ pub(crate) const UNIKERNEL: &str = "cofferdam-unikernel";
 /// The boot tests' guests.
 pub(crate) const ATTACKERS: &str = "cofferdam-attackers";
 
+/// The hypervisor is to be small: only what its hot paths mark `#[inline(always)]` and what is no longer than a call is
+/// inlined. (RUSTFLAGS, each behind a separator.)
+const SMALL: &str = "\u{1f}-Cllvm-args=--inline-threshold=0";
+
 /// What of a package is built.
 #[derive(Clone, Debug)]
 pub(crate) enum Item {
@@ -69,7 +73,10 @@ const LIMIT: Duration = Duration::from_secs(900);
 /// No core library, or the build fails (its messages went to standard error).
 pub(crate) fn build(package: &str, item: &Item) -> Result<Vec<PathBuf>, Trouble> {
     let core = setup::core_library()?;
-    let flags = rustflags(&core);
+    let mut flags = rustflags(&core);
+    if package == HYPERVISOR {
+        flags += SMALL;
+    }
     // Asking cargo costs more than compiling a layout; where no source has changed since, the answer is known.
     let toolchain = env::var("RUSTUP_TOOLCHAIN").unwrap_or_default();
     let stamp = Stamp::new(&format!("cross-{package}-{}", item.name()), &format!("{core} {toolchain} {flags}"));

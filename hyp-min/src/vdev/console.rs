@@ -197,6 +197,7 @@ impl Mux {
     }
 
     /// Hands the stage to `sink`. False where something is left.
+    #[inline(always)]
     fn flush(&mut self, sink: &mut impl FnMut(u8) -> bool) -> bool {
         for _ in 0..STAGE {
             if self.stage_from >= self.stage_to {
@@ -355,7 +356,7 @@ impl Mux {
         self.put(b' ');
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn put(&mut self, byte: u8) {
         if let Some(slot) = self.stage.get_mut(self.stage_to) {
             *slot = byte;

@@ -128,7 +128,7 @@ impl Vuart {
     pub fn access(&mut self, access: Access, room: bool, input: &Ring<INPUT>) -> (Outcome, Effect) {
         let Access { offset, size, write } = access;
         if offset == FR && size <= 4 && write.is_none() && self.is_settled(room, input) {
-            return (Outcome::Handled(u64::from(self.read(FR, room))), Effect::default());
+            return (Outcome::Handled(u64::from(self.flags(room))), Effect::default());
         }
         let mut effect = Effect::default();
         let mut value = 0;
@@ -181,12 +181,7 @@ impl Vuart {
                 u32::from(word)
             }
             RSR_ECR => u32::from(self.errors),
-            FR => {
-                let transmit = if room { FR_TXFE } else { FR_TXFF | FR_BUSY };
-                let empty = if self.count == 0 { FR_RXFE } else { 0 };
-                let full = if usize::from(self.count) >= self.depth() { FR_RXFF } else { 0 };
-                transmit | empty | full
-            }
+            FR => self.flags(room),
             ILPR => u32::from(self.ilpr),
             IBRD => u32::from(self.ibrd),
             FBRD => u32::from(self.fbrd),
@@ -200,6 +195,15 @@ impl Vuart {
             IDENTIFICATION..=0xFFC => u32::from(IDS[((offset - IDENTIFICATION) / 4) as usize & 7]),
             _ => 0,
         }
+    }
+
+    /// FR.
+    #[inline(always)]
+    fn flags(&self, room: bool) -> u32 {
+        let transmit = if room { FR_TXFE } else { FR_TXFF | FR_BUSY };
+        let empty = if self.count == 0 { FR_RXFE } else { 0 };
+        let full = if usize::from(self.count) >= self.depth() { FR_RXFF } else { 0 };
+        transmit | empty | full
     }
 
     fn write(&mut self, offset: u32, value: u32, room: bool, effect: &mut Effect) {
