@@ -400,9 +400,11 @@ pub(super) fn every_register(report: &mut Report) {
             write_sysreg!("icc_sgi0r_el1", value);
             write_sysreg!("icc_sgi1r_el1", value);
             write_sysreg!("icc_asgi1r_el1", value);
-            write_sysreg!("icc_eoir0_el1", value);
-            write_sysreg!("icc_eoir1_el1", value);
-            write_sysreg!("icc_dir_el1", value);
+            // No INTID of an LPI: with direct delivery this is the machine's own register, and QEMU (10.0, hw/intc/
+            // arm_gicv3_cpuif.c, icc_deactivate_irq) does not look whether there is such an LPI before it clears its bit.
+            write_sysreg!("icc_eoir0_el1", value & 0x1FFF);
+            write_sysreg!("icc_eoir1_el1", value & 0x1FFF);
+            write_sysreg!("icc_dir_el1", value & 0x1FFF);
             let _ = read_sysreg!("icc_iar0_el1") | read_sysreg!("icc_iar1_el1");
         }
     }
