@@ -23,16 +23,18 @@ const LIMIT: Duration = Duration::from_secs(900);
 /// Where EL2's code lies: more than any `hyp-min` is long.
 const EL2: u64 = 16 << 20;
 
-/// What makes the CPU enter EL2, and the function of `hyp-min` that answers it.
-const CAUSES: [(&str, &str); 8] = [
-    ("PSCI and SMCCC calls", "trap_call"),
-    ("accesses to emulated frames", "traps::data_abort"),
-    ("  of them to the console", "console::access"),
-    ("SGIs sent", "traps::send_sgi"),
-    ("other system registers", "traps::system_register"),
-    ("WFI, SMC, undefined", "traps::rare"),
-    ("EL2's own interrupts", "trap_fiq"),
-    ("interrupts injected", "trap_irq"),
+/// What makes the CPU enter EL2, and the function of `hyp-min` that answers it (there may be one for each way of delivery),
+/// or a place that many bytes behind it.
+const CAUSES: [(&str, &str, u64); 8] = [
+    ("PSCI and SMCCC calls", "trap_call", 0),
+    ("accesses to emulated frames", "traps::data_abort", 0),
+    ("  of them to the console", "console::access", 0),
+    ("SGIs sent", "traps::send_sgi", 0),
+    ("other system registers", "traps::system_register", 0),
+    ("WFI, SMC, undefined", "traps::rare", 0),
+    ("EL2's own interrupts", "trap_fiq", 0),
+    // IRQ from a lower level in AArch64 (DDI 0487, D1.3.2).
+    ("the guest's interrupts", "vectors_injected", 0x480),
 ];
 
 /// What Linux does in a measured run: words of its command line, read by the kernel or by `qemu/linux/init`.
@@ -40,22 +42,33 @@ const CAUSES: [(&str, &str); 8] = [
 struct Work {
     name: &'static str,
     bootargs: &'static str,
+    /// Further words of the domain.
+    words: &'static str,
 }
-const QUIET: Work = Work { name: "quiet", bootargs: "console=ttyAMA0 quiet work=none" };
-const VERBOSE: Work = Work { name: "verbose", bootargs: "console=ttyAMA0 work=none" };
-const LOAD: Work = Work { name: "load", bootargs: "console=ttyAMA0 quiet work=load" };
-const IDLE_1: Work = Work { name: "idle1", bootargs: "console=ttyAMA0 quiet nohz=off work=idle=1" };
-const IDLE_2: Work = Work { name: "idle2", bootargs: "console=ttyAMA0 quiet nohz=off work=idle=2" };
+
+impl Work {
+    const fn new(name: &'static str, bootargs: &'static str) -> Self {
+        Self { name, bootargs, words: "" }
+    }
+}
+const QUIET: Work = Work::new("quiet", "console=ttyAMA0 quiet work=none");
+const INJECTED: Work = Work { name: "injected", words: "delivery = \"injected\";", ..QUIET };
+const VERBOSE: Work = Work::new("verbose", "console=ttyAMA0 work=none");
+const LOAD: Work = Work::new("load", "console=ttyAMA0 quiet work=load");
+const IDLE_1: Work = Work::new("idle1", "console=ttyAMA0 quiet nohz=off work=idle=1");
+const IDLE_2: Work = Work::new("idle2", "console=ttyAMA0 quiet nohz=off work=idle=2");
 
 /// The figures of a real guest.
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Trouble> {
     let (quiet, quiet_bare) = pair(bench, QUIET)?;
     let (verbose, verbose_bare) = pair(bench, VERBOSE)?;
     let (load, load_bare) = pair(bench, LOAD)?;
+    let injected = domain(bench, INJECTED)?;
     let own_load = load.total.saturating_sub(quiet.total);
     let bare_load = load_bare.saturating_sub(quiet_bare);
     let mut figures = vec![
         ratio("Linux, reset → /init → off, quiet", quiet.total, quiet_bare, 0.2, "±0.0 %"),
+        ratio("the same with injected delivery", injected.total, quiet_bare, 0.2, ""),
         ratio("the same with a verbose console", verbose.total, verbose_bare, 1.0, "+2.0 %"),
         ratio("a load of fork, exec and checksums in it", own_load, bare_load, 0.05, "+0.64 %"),
     ];
@@ -66,8 +79,9 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Trouble> {
         Some(0.0),
         ["", "", ""],
     ));
-    for ((cause, _), times) in CAUSES.iter().zip(quiet.exits) {
-        figures.push(Figure::new(format!("  exits of the quiet boot: {cause}"), Value::One(times), None, ["", "", ""]));
+    for ((cause, ..), (direct, injected)) in CAUSES.iter().zip(quiet.exits.iter().zip(injected.exits)) {
+        let words = Value::Words(format!("{direct} / {injected}"));
+        figures.push(Figure::new(format!("  exits, direct / injected: {cause}"), words, None, ["", "", ""]));
     }
     Ok(figures)
 }
@@ -93,15 +107,17 @@ fn pair(bench: &Bench, work: Work) -> Result<(Run, u64), Trouble> {
 fn domain(bench: &Bench, work: Work) -> Result<Run, Trouble> {
     let (built, path) = build(bench, work)?;
     let addresses = addresses(&bench.hyp.elf)?;
-    let hits: String = addresses.iter().map(|address| format!(",hit={address:#x}")).collect();
+    let hits: String = addresses.iter().flatten().map(|address| format!(",hit={address:#x}")).collect();
     let within = format!("within={:#x}-{:#x}{hits}", va::HYP_VA, va::HYP_VA + EL2);
     let plugin = Plugin::new(&format!("linux-{}", work.name), &within)?;
     let extra: Vec<_> = words(&COUNTED).into_iter().chain(plugin.arguments()).collect();
     bench.boot_within(&built, path, &extra, LIMIT)?;
     let Counts { insns, within, .. } = one_cpu(&plugin)?;
     let mut exits = [0; CAUSES.len()];
-    for (times, address) in exits.iter_mut().zip(addresses) {
-        *times = plugin.times(address)?;
+    for (times, addresses) in exits.iter_mut().zip(addresses) {
+        for address in addresses {
+            *times += plugin.times(address)?;
+        }
     }
     Ok(Run { total: insns, el2: within, exits })
 }
@@ -111,9 +127,9 @@ fn build(bench: &Bench, work: Work) -> Result<(Built, PathBuf), Trouble> {
         "/dts-v1/;\n#include \"qemu-virt.dts\"\n\n/ {{\n\tdomains {{\n\t\tcompatible = \"cofferdam,domains-v1\";\n\n\
          \t\tlinux {{\n\t\t\tcompatible = \"cofferdam,domain\";\n\t\t\t#address-cells = <2>;\n\t\t\t#size-cells = <2>;\n\
          \t\t\tcpus = <&cpu0>;\n\t\t\tkernel = \"debian/Image\";\n\t\t\tinitrd = \"debian/initrd.cpio\";\n\
-         \t\t\tbootargs = \"{}\";\n\t\t\tconsole;\n\n\t\t\tmemory@40000000 {{\n\t\t\t\tdevice_type = \"memory\";\n\
+         \t\t\tbootargs = \"{}\";\n\t\t\tconsole;\n\t\t\t{}\n\n\t\t\tmemory@40000000 {{\n\t\t\t\tdevice_type = \"memory\";\n\
          \t\t\t\treg = <0x0 0x40000000 0x0 0x20000000>;\n\t\t\t}};\n\t\t}};\n\t}};\n}};\n",
-        work.bootargs
+        work.bootargs, work.words
     );
     bench.build(&format!("linux-{}", work.name), &text)
 }
@@ -166,23 +182,21 @@ fn guest_tree(built: &Built) -> Result<Vec<u8>, Trouble> {
 }
 
 /// Link addresses of the functions of [`CAUSES`].
-fn addresses(elf: &[u8]) -> Result<[u64; CAUSES.len()], Trouble> {
+fn addresses(elf: &[u8]) -> Result<Vec<Vec<u64>>, Trouble> {
     let file = object::read::elf::ElfFile64::<object::Endianness>::parse(elf)
         .map_err(|error| Trouble::other(format!("hyp-min cannot be read: {error}")))?;
-    let mut found = [0; CAUSES.len()];
-    for (address, (_, function)) in found.iter_mut().zip(CAUSES) {
+    let find = |function: &str, behind: u64| {
         // `traps::data_abort` is mangled to `…5traps10data_abort17h…`.
-        let mangled: String = match function.split_once("::") {
-            Some((module, name)) => format!("{}{module}{}{name}17h", module.len(), name.len()),
-            None => function.into(),
+        let is_it = |name: &str| match function.split_once("::") {
+            Some((module, own)) => name.contains(&format!("{}{module}{}{own}17h", module.len(), own.len())),
+            None => name == function,
         };
-        let symbol = file.symbols().find(|symbol| {
-            symbol
-                .name()
-                .is_ok_and(|name| if function.contains("::") { name.contains(&mangled) } else { name == mangled })
-        });
-        let symbol = symbol.ok_or_else(|| Trouble::other(format!("hyp-min has no function {function} to count")))?;
-        *address = symbol.address();
-    }
-    Ok(found)
+        let symbols = file.symbols().filter(|symbol| symbol.name().is_ok_and(is_it));
+        let found: Vec<_> = symbols.map(|symbol| symbol.address() + behind).collect();
+        match found.is_empty() {
+            true => Err(Trouble::other(format!("hyp-min has no function {function} to count"))),
+            false => Ok(found),
+        }
+    };
+    CAUSES.iter().map(|(_, function, behind)| find(function, *behind)).collect()
 }
