@@ -286,7 +286,7 @@ fn sent(cpu: &PerCpu, byte: u8) {
     if !can_wait || cpu.state.output.len().is_multiple_of(PER_CALL) {
         flush(plan);
     } else if !cpu.deadlines.has(Duty::Output) {
-        cpu.deadlines.set(Duty::Output, soon());
+        look_again(cpu, soon());
     }
 }
 
