@@ -20,6 +20,7 @@ pub mod interrupts;
 pub mod layout;
 mod lent;
 pub mod model;
+pub mod pci;
 pub mod ports;
 mod promise;
 mod resolve;

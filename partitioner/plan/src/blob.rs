@@ -2,8 +2,9 @@
 
 use crate::audit::{Audit, Fact, Grant, Line, Name, Payload};
 use crate::crc::crc32c;
-use crate::limits::{MAX_CPUS, MAX_DOMAINS, MAX_RECORDS, MAX_VCPUS};
-use crate::{Cpu, CpuIndex, Domain, Header, MAGIC, Move, Probe, Scrub, Spi, Table, VERSION};
+use crate::limits::{MAX_CPUS, MAX_DOMAINS, MAX_FUNCTIONS, MAX_RECORDS, MAX_VCPUS};
+use crate::pci::{Function, Pci, PciDomain, Rule};
+use crate::{Cpu, CpuIndex, Domain, Header, IntId, MAGIC, Move, NO_DOMAIN, Probe, Scrub, Spi, Table, VERSION};
 use core::mem::size_of;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -65,6 +66,25 @@ pub struct Plan<'a> {
     pub scrubs: &'a [Scrub],
     /// What restarts write.
     pub reloads: &'a [Move],
+    /// PCI, where the plan has it.
+    pub pci: Option<PciView<'a>>,
+}
+
+/// The PCI records.
+#[derive(Clone, Copy, Debug)]
+pub struct PciView<'a> {
+    /// The SMMU, the ITS, the rest.
+    pub record: &'a Pci,
+    /// The functions.
+    pub functions: &'a [Function],
+    /// The rules of their configuration space.
+    pub rules: &'a [Rule],
+    /// Per domain.
+    pub owners: &'a [PciDomain],
+    /// The SPI of each LPI.
+    pub lpis: &'a [u32],
+    /// GICR_PENDBASER of each CPU.
+    pub pending: &'a [u64],
 }
 
 impl<'a> Plan<'a> {
@@ -100,6 +120,7 @@ impl<'a> Plan<'a> {
             probes: table(records, header.probes, "probes")?,
             scrubs: table(records, header.scrubs, "scrubs")?,
             reloads: table(records, header.reloads, "reloads")?,
+            pci: pci(records, header.pci)?,
         };
         plan.check_indices()?;
         Ok(plan)
@@ -155,7 +176,7 @@ impl<'a> Plan<'a> {
         if usize::from(self.header.housekeeping_cpu.0) >= self.cpus.len() {
             return Err(PlanError::Index("housekeeping_cpu"));
         }
-        Ok(())
+        self.pci.as_ref().map_or(Ok(()), |pci| pci.check_indices(self))
     }
 
     /// The CPUs of `domain`, by vCPU number.
@@ -207,6 +228,45 @@ impl<'a> Plan<'a> {
     }
 }
 
+impl<'a> PciView<'a> {
+    fn check_indices(&self, plan: &Plan<'_>) -> Result<(), PlanError> {
+        if self.functions.len() > MAX_FUNCTIONS {
+            return Err(PlanError::Table("functions"));
+        }
+        if self.owners.len() != plan.domains.len() {
+            return Err(PlanError::Table("owners"));
+        }
+        if self.pending.len() != plan.cpus.len() {
+            return Err(PlanError::Table("pending"));
+        }
+        if self.owners.iter().any(|owner| self.functions_of(owner).is_none()) {
+            return Err(PlanError::Index("owner.functions"));
+        }
+        for function in self.functions {
+            if function.domain != NO_DOMAIN && usize::from(function.domain) >= plan.domains.len() {
+                return Err(PlanError::Index("function.domain"));
+            }
+            if self.rules_of(function).is_none() {
+                return Err(PlanError::Index("function.rules"));
+            }
+        }
+        if self.lpis.iter().any(|spi| !IntId(*spi).is_spi()) {
+            return Err(PlanError::Index("lpis"));
+        }
+        Ok(())
+    }
+
+    /// The functions of a domain.
+    pub fn functions_of(&self, owner: &PciDomain) -> Option<&'a [Function]> {
+        slice(self.functions, owner.first_function, owner.function_count)
+    }
+
+    /// The rules of a function.
+    pub fn rules_of(&self, function: &Function) -> Option<&'a [Rule]> {
+        slice(self.rules, function.first_rule, function.rule_count)
+    }
+}
+
 /// The audit section's tables.
 #[derive(Clone, Copy, Debug)]
 pub struct AuditView<'a> {
@@ -229,6 +289,23 @@ impl<'a> AuditView<'a> {
             .and_then(|bytes| core::str::from_utf8(bytes).ok())
             .unwrap_or("?")
     }
+}
+
+fn pci(records: &[u8], at: Table) -> Result<Option<PciView<'_>>, PlanError> {
+    let found: &[Pci] = table(records, at, "pci")?;
+    let record = match found {
+        [] => return Ok(None),
+        [record] => record,
+        _ => return Err(PlanError::Table("pci")),
+    };
+    Ok(Some(PciView {
+        record,
+        functions: table(records, record.functions, "functions")?,
+        rules: table(records, record.rules, "rules")?,
+        owners: table(records, record.owners, "owners")?,
+        lpis: table(records, record.lpis, "lpis")?,
+        pending: table(records, record.pending, "pending")?,
+    }))
 }
 
 fn slice<T>(all: &[T], first: u32, count: u32) -> Option<&[T]> {

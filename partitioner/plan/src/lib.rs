@@ -7,7 +7,7 @@
 //! # The blob
 //! ```text
 //! 0            Header
-//!              records: cpus, domains, vcpus, spis, icfgr, moves, probes, scrubs, reloads } checksum 1,
+//!              records: cpus, domains, vcpus, spis, icfgr, moves, probes, scrubs, reloads, pci } checksum 1,
 //! records_len                                                                       } at every boot
 //!              audit section (see `audit`): what the verifier and auditor need
 //! 4 KiB align  EL2 and stage-2 translation tables                                     } checksum 2
@@ -23,11 +23,12 @@ mod blob;
 pub mod crc;
 mod id;
 pub mod limits;
+pub mod pci;
 mod record;
 mod region;
 pub mod va;
 
-pub use blob::{AuditView, Plan, PlanError, records_checksum, tables_checksum};
+pub use blob::{AuditView, PciView, Plan, PlanError, records_checksum, tables_checksum};
 pub use id::{Bdf, CpuIndex, DomainId, IntId, Ipa, Mpidr, Pa, StreamId, Vmid};
 pub use record::{
     Cpu, Domain, DomainFlags, Header, HeaderFlags, MAGIC, Move, NO_DOMAIN, NO_INTID, NO_WINDOW, Policy, Probe,

@@ -12,3 +12,5 @@ pub const INTID_WORDS: usize = 32;
 pub const MAX_NAME: usize = 31;
 /// Largest header plus records, so that a damaged length cannot send the first checksum far.
 pub const MAX_RECORDS: u32 = 256 * 1024;
+/// PCI functions the plan can name, bridges among them.
+pub const MAX_FUNCTIONS: usize = 64;

@@ -9,7 +9,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// First eight bytes of every plan.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"COFRDAM\0");
 /// Counts incompatible changes of anything in this crate. The hypervisor refuses every other value.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// `Cpu::domain` of a CPU that no domain owns.
 pub const NO_DOMAIN: u16 = u16::MAX;
 /// Seconds within which [`Domain::restart_limit`] counts.
@@ -178,8 +178,8 @@ pub struct Header {
     pub audit: Table,
     /// The translation tables: offset (4 KiB aligned), and count of 4 KiB pages.
     pub tables: Table,
-    /// Zero.
-    pub reserved2: u64,
+    /// One [`crate::pci::Pci`] record, or none.
+    pub pci: Table,
 }
 
 /// One physical CPU a domain owns.

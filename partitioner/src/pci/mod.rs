@@ -1,0 +1,6 @@
+//! PCI: what the board says of its host bridge and functions, and what becomes of them.
+//!
+//! Reading order: `model` (types); then what reads nodes, places base address registers, decides configuration space and
+//! interrupts. It must not know the plan's layout in bytes, which is `emit`'s.
+
+pub mod model;
