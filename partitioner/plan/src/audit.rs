@@ -45,6 +45,22 @@ pub mod fact {
     pub const DEVICE: u32 = 5;
     /// First page of a GICv2's CPU interface: banked, so each CPU finds its own there. [`super::grant::CPU_INTERFACE`].
     pub const CPU_INTERFACE: u32 = 6;
+    // The rest only in plans with PCI. What is registers is [`FORBIDDEN`] too.
+    /// Configuration space of the host bridge, 1 MiB per bus. `owner`: its first bus.
+    pub const ECAM: u32 = 7;
+    /// A memory window of the host bridge, where bus addresses are physical addresses.
+    pub const PCI_WINDOW: u32 = 8;
+    /// Both register pages of the SMMU, 128 KiB.
+    pub const SMMU: u32 = 9;
+    /// Control and translation frame of the ITS, 128 KiB.
+    pub const ITS: u32 = 10;
+    /// RAM the hypervisor keeps ([`HYPERVISOR`] too) for what SMMU and ITS write: stream table, queues, their tables, pending
+    /// tables, and for the run-time state of functions.
+    pub const DMA_AREA: u32 = 11;
+    /// Configuration space of one function, 4 KiB of the ECAM. `owner`: the stream ID its accesses reach the SMMU with.
+    pub const STREAM: u32 = 12;
+    /// The same. `owner`: the DeviceID its MSIs reach the ITS with.
+    pub const DEVICE_ID: u32 = 13;
 }
 
 /// A fact about the board or about what the hypervisor keeps.
@@ -55,7 +71,8 @@ pub struct Fact {
     pub region: PaRegion,
     /// See [`fact`].
     pub kind: u32,
-    /// Of a device: index of the domain that was granted it, plus one; 0 for nobody, and for every other kind.
+    /// Of a device: index of the domain that was granted it, plus one; 0 for nobody. Of what the kind says another number
+    /// for, that. 0 for every other kind.
     pub owner: u32,
     /// Path of the node it comes from.
     pub name: Name,
@@ -99,6 +116,8 @@ pub mod line {
     pub const PPI: u32 = 4;
     /// The maintenance interrupt of the list registers on the CPUs of a domain with injected delivery: EL2's.
     pub const MAINTENANCE: u32 = 5;
+    /// What MSIs of the domain's functions raise: no wire, set pending by the hypervisor, edge-triggered.
+    pub const MSI: u32 = 6;
 }
 
 /// One interrupt and its owner.
