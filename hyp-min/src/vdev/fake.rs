@@ -70,6 +70,7 @@ impl Board {
             probes: &[],
             scrubs: &[],
             reloads: &[],
+            pci: None,
         })
     }
 
