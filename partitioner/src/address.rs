@@ -38,19 +38,31 @@ pub enum Lost<'a> {
 /// # Errors
 /// The bus that does not pass it on, or that it ends beyond [`PA_BITS`].
 pub fn locate<'a>(node: Node<'a>, reg: &Reg) -> Result<Located, Lost<'a>> {
-    let mut bus = node.parent().ok_or(Lost::At(node))?;
-    let mut at = reg.address;
+    let bus = node.parent().ok_or(Lost::At(node))?;
+    let at = reg.address;
     if is_isa(bus) && at.space & 1 == 1 {
         return Ok(Located::Ports { first: at.low, count: reg.size });
     }
+    // `reg` of a PCI function says which registers there are, not where (IEEE 1275 PCI, 4.1.1).
+    if is_pci(bus) {
+        return Err(Lost::At(bus));
+    }
+    from_bus(bus, at, reg.size)
+}
+
+/// Finds the place of `size` bytes from `at`, an address on `bus`.
+///
+/// # Errors
+/// As [`locate`].
+pub fn from_bus(mut bus: Node<'_>, mut at: BusAddress, size: u64) -> Result<Located, Lost<'_>> {
     while let Some(parent) = bus.parent() {
         let ranges = bus.property("ranges").ok_or(Lost::At(bus))?;
         if !ranges.is_empty() {
-            at = through(bus, at, reg.size).ok_or(Lost::At(bus))?;
+            at = through(bus, at, size).ok_or(Lost::At(bus))?;
         }
         bus = parent;
     }
-    match PaRegion::new(Pa(at.low), reg.size) {
+    match PaRegion::new(Pa(at.low), size) {
         Some(region) if region.end().0 <= 1 << PA_BITS => Ok(Located::Memory(region)),
         _ => Err(Lost::Beyond),
     }

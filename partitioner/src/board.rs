@@ -18,6 +18,7 @@ use crate::cells::target;
 use crate::codes;
 use crate::devices;
 use crate::model::{Board, Carveout};
+use crate::pci;
 use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Node, Property, Tree};
 use heapless::Vec;
 
@@ -37,6 +38,7 @@ pub fn read<'a>(tree: Tree<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> Board<
         reserved,
         forbidden: Vec::new(),
         resets: Vec::new(),
+        pci: pci::host::read(tree, diagnostics),
         gic,
         console,
         log,

@@ -69,6 +69,11 @@ pub fn is_pci(bus: Node<'_>) -> bool {
     matches!(bus.property("device_type").and_then(Property::string), Some("pci" | "pciex"))
 }
 
+/// Whether `node` is a PCI function or a bridge behind a host bridge.
+pub fn is_function(node: Node<'_>) -> bool {
+    node.parent().is_some_and(is_pci)
+}
+
 /// Whole groups of `len` cells of `property`, in order.
 pub fn groups<'a>(property: Property<'a>, len: usize) -> impl Iterator<Item = Vec<Cell, MAX_ENTRY>> + 'a {
     let mut cells = property.cells();

@@ -166,6 +166,7 @@ pub fn plan<'a, 'm>(
             ports: if board.arch.io_ports_supported() { PortBitmap::all(memory.blob, layout)? } else { &[] },
         }));
     }
+    functions_are_for_later(layout, diagnostics);
     let Memory { blob, pieces, payloads, ranges, scratch, bytes: strings } = memory;
     let blob = blob.as_mut_bytes();
     let mut pieces = List::new(pieces, Lent::Pieces);
@@ -273,6 +274,17 @@ pub fn plan<'a, 'm>(
         unused: placed.unused,
         ports: &[],
     }))
+}
+
+/// Refuses PCI functions: what is said of them is read and checked, and no plan is made of it yet.
+fn functions_are_for_later<'a>(layout: &Layout<'a, '_>, diagnostics: &mut Diagnostics<'_, 'a>) {
+    for grant in layout.devices.iter().filter(|grant| grant.function.is_some()) {
+        let Some(domain) = layout.domains.get(grant.domain) else { continue };
+        let message = "domain `{0}` asks for {1}: granting a PCI function is not supported yet";
+        let d = Diagnostic::new(codes::NOT_SUPPORTED_YET, grant.span, message);
+        diagnostics
+            .push(d.args(&[Arg::Text(domain.name), Arg::Node(grant.node)]).help("leave it out; it stays unassigned"));
+    }
 }
 
 /// The highest INTID anything uses: it decides how many words of registers there must be.

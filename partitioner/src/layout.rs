@@ -9,6 +9,7 @@ mod console;
 mod domain;
 mod features;
 mod files;
+mod functions;
 mod interrupts;
 mod lifecycle;
 mod memory;

@@ -4,6 +4,7 @@
 //! place it was written at.
 
 use crate::arch::Arch;
+use crate::pci::model::PciHost;
 use cofferdam_dts::{Node, Span, Tree};
 use cofferdam_plan::limits::{MAX_CPUS, MAX_DOMAINS, MAX_VCPUS};
 use cofferdam_plan::{IntId, Ipa, IpaRegion, Mpidr, Pa, PaRegion};
@@ -47,6 +48,8 @@ pub struct Board<'a> {
     pub forbidden: Vec<Carveout<'a>, MAX_FORBIDDEN>,
     /// GPIO controllers with a line that resets the board or turns it off.
     pub resets: Vec<Node<'a>, MAX_RESETS>,
+    /// The PCI host bridge and what is described on its buses.
+    pub pci: Option<PciHost<'a>>,
     /// The interrupt controller. `None` after an error, or on an architecture without a GIC.
     pub gic: Option<Gic<'a>>,
     /// The shared console, from `/chosen/stdout-path`.
@@ -328,6 +331,18 @@ pub struct DeviceGrant<'a> {
     pub regions: core::ops::Range<usize>,
     /// Its part of [`Layout::interrupts`].
     pub interrupts: core::ops::Range<usize>,
+    /// Of a PCI function: its index in [`PciHost::functions`]. It has neither regions nor interrupts here: where its
+    /// registers lie and which interrupts it has is the compiler's decision.
+    pub function: Option<usize>,
+}
+
+impl Layout<'_, '_> {
+    /// The PCI functions of a domain: their indices in [`PciHost::functions`] in the order of `access`, with the cell that
+    /// asked for each.
+    pub fn functions(&self, domain: &Domain<'_>) -> impl Iterator<Item = At<usize>> {
+        let devices = self.devices.get(domain.devices.clone()).unwrap_or(&[]);
+        devices.iter().filter_map(|grant| Some(At { value: grant.function?, span: grant.span }))
+    }
 }
 
 /// One register range of a granted device, as the board's `reg` gives it (not widened to pages).

@@ -143,7 +143,7 @@ impl<'a> Guest<'_, 'a, '_> {
     }
 
     fn granted(&self, id: NodeId) -> Option<&DeviceGrant<'a>> {
-        self.devices().iter().find(|device| device.node.id() == id)
+        self.devices().iter().find(|device| device.function.is_none() && device.node.id() == id)
     }
 
     /// Whether the guest's tree has this node: granted, part of a grant, or a fixed regulator.

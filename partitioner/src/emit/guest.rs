@@ -63,7 +63,7 @@ impl<'a> Guest<'_, 'a, '_> {
         self.console(&mut fdt);
         self.watchdog(&mut fdt);
         self.supplies(&mut fdt);
-        for device in self.devices() {
+        for device in self.devices().iter().filter(|device| device.function.is_none()) {
             self.device(device, &mut fdt);
         }
         fdt.end();

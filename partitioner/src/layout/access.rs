@@ -3,10 +3,10 @@
 //! Two passes. [`request`] decides for each reference whether it can be granted at all and to whom; [`describe`] collects
 //! registers, ports and interrupts, when all owners are known.
 
-use super::{class, interrupts, owners::Owners, ports, words};
+use super::{class, functions, interrupts, owners::Owners, ports, words};
 use crate::address::{self, Located, Lost};
 use crate::board::{is_cpu, is_memory};
-use crate::cells::{self, is_pci, target};
+use crate::cells::{self, is_function, is_pci, target};
 use crate::codes;
 use crate::devices;
 use crate::lent::{Full, List};
@@ -45,9 +45,16 @@ pub(super) fn request<'a>(
             continue;
         }
         let before = lists.devices.len();
-        if let Some((at, owner)) = expand(device, domain, cell.span, None, lists)? {
+        let conflict = if is_function(device) {
+            functions::expand(board, domain, node, device, cell.span, lists, diagnostics)?
+        } else {
+            expand(device, domain, cell.span, None, lists)?
+        };
+        if let Some((at, owner)) = conflict {
             diagnostics.push(taken(node, domain, device, &cell, at, owner, lists));
-            lists.owners.take_back(device, before);
+            for grant in before..lists.devices.len() {
+                lists.owners.take_back(lists.devices[grant].node, before);
+            }
             lists.devices.truncate(before);
         }
     }
@@ -69,7 +76,7 @@ fn expand<'a>(
     let mapped = cells::reg(node).any(|reg| address::locate(node, &reg).is_ok());
     let index = parent.filter(|_| !mapped).unwrap_or(lists.devices.len());
     if index == lists.devices.len() {
-        lists.devices.push(DeviceGrant { domain, node, span, regions: 0..0, interrupts: 0..0 })?;
+        lists.devices.push(DeviceGrant { domain, node, span, ..DeviceGrant::default() })?;
     }
     if let Err(owner) = lists.owners.give(node, index) {
         return Ok(Some((node, owner)));
@@ -153,11 +160,6 @@ fn refuse<'a>(board: &Board<'a>, domain: Node<'a>, device: Node<'a>, cell: &Cell
         let d = error(codes::FORBIDDEN_DEVICE, message).args(&[args[0], args[1], Arg::Text(what)]);
         return Some(d.help("leave it out; domains get what they need of it by emulation"));
     }
-    if device.parent().is_some_and(is_pci) {
-        let d =
-            error(codes::NOT_SUPPORTED_YET, "domain `{0}` asks for {1}: granting a PCI function is not supported yet");
-        return Some(d.help("leave it out; it stays unassigned"));
-    }
     let reserved = |n: Node<'a>| n.property("status").and_then(Property::string).is_some_and(|s| s == "reserved");
     let secure =
         |n: Node<'a>| n.property("secure-status").and_then(Property::string) == Some("okay") && !n.is_enabled();
@@ -192,14 +194,15 @@ pub(super) fn describe<'a>(
         let (regions, lines, port) = (lists.regions.len(), lists.interrupts.len(), lists.ports.len());
         let errors = diagnostics.errors();
         below(index, grant.node, lists, &mut |node, lists| {
-            if !class::check(board, domain, &grant, node, lists, diagnostics) {
+            if grant.function.is_some() || !class::check(board, domain, &grant, node, lists, diagnostics) {
                 return Ok(());
             }
             registers(board, domain, &grant, node, lists, diagnostics)?;
             interrupts::collect(board, domain, &grant, node, lists, diagnostics)
         })?;
         let (all_regions, all_lines) = (lists.regions.len(), lists.interrupts.len());
-        let something = all_regions > regions || all_lines > lines || lists.ports.len() > port;
+        let something =
+            all_regions > regions || all_lines > lines || lists.ports.len() > port || grant.function.is_some();
         empty &= !something && diagnostics.errors() == errors;
         lists.devices[index].regions = regions..all_regions;
         lists.devices[index].interrupts = lines..all_lines;

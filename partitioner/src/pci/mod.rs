@@ -1,6 +1,9 @@
 //! PCI: what the board says of its host bridge and functions, and what becomes of them.
 //!
-//! Reading order: `model` (types); then what reads nodes, places base address registers, decides configuration space and
-//! interrupts. It must not know the plan's layout in bytes, which is `emit`'s.
+//! Reading order: `model` (types); `host`, `function`, `capability` (read nodes); then what places base address registers,
+//! decides configuration space and interrupts. It must not know the plan's layout in bytes, which is `emit`'s.
 
+pub mod capability;
+pub mod function;
+pub mod host;
 pub mod model;

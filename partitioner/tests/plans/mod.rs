@@ -134,7 +134,7 @@ pub(crate) fn build(text: &str, guests: &Guests) -> Outcome {
         };
         let root = parsed.tree.root();
         let span = Span::default();
-        let grant = DeviceGrant { domain: 0, node: root, span, regions: 0..0, interrupts: 0..0 };
+        let grant = DeviceGrant { domain: 0, node: root, span, ..DeviceGrant::default() };
         let mut devices = vec![grant; has(Lent::Devices, full)];
         let region = DeviceRegion { pa: PaRegion::default(), ipa: Ipa(0), span };
         let mut regions = vec![region; has(Lent::Regions, full)];
