@@ -155,6 +155,29 @@ impl Node<'_> {
             _ => None,
         }
     }
+
+    /// INTID that pin `pin` (1 to 4) of the PCI function with the unit address `unit` (its device and function in bits 15:8)
+    /// arrives as: the node's `interrupt-map` (Devicetree Specification 0.4, 2.4.3), for a parent that is a GIC.
+    pub fn pin_interrupt(&self, unit: u32, pin: u32) -> Option<u32> {
+        let map = self.property("interrupt-map")?;
+        let mask = |index| self.word("interrupt-map-mask", index).unwrap_or(u32::MAX);
+        let mut first = 0;
+        // Unit address and pin of the function, the parent, its unit address, its interrupt.
+        while let Some(parent) = cells(map, first + 4, 1) {
+            let parent_cells = self.fdt.find(|node| {
+                let is_parent = node.word("phandle", 0) == Some(parent as u32);
+                is_parent.then(|| node.word("#address-cells", 0).unwrap_or(0) as usize)
+            })?;
+            let is_it =
+                cells(map, first, 1)? as u32 == unit & mask(0) && cells(map, first + 3, 1)? as u32 == pin & mask(3);
+            let interrupt = first + 5 + parent_cells;
+            if is_it && cells(map, interrupt, 1)? == 0 {
+                return Some(32 + cells(map, interrupt + 1, 1)? as u32);
+            }
+            first = interrupt + 3;
+        }
+        None
+    }
 }
 
 fn text(bytes: &'static [u8]) -> Option<&'static str> {

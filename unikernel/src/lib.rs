@@ -51,6 +51,8 @@ pub mod mmio;
 #[cfg(target_os = "none")]
 mod panic;
 #[cfg(target_os = "none")]
+pub mod pci;
+#[cfg(target_os = "none")]
 pub mod psci;
 
 /// vCPUs one domain can have, and stacks this runtime keeps.

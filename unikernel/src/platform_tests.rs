@@ -160,6 +160,25 @@ fn disabled_devices_do_not_exist() {
 }
 
 #[test]
+fn a_pin_goes_through_the_interrupt_map() {
+    let mut tree = Builder::default();
+    tree.node("", |root| {
+        root.node("gic", |gic| {
+            gic.cells("phandle", &[7]);
+            gic.cells("#address-cells", &[2]);
+        });
+        root.node("pcie", |pcie| {
+            pcie.cells("interrupt-map-mask", &[0x1800, 0, 0, 7]);
+            pcie.cells("interrupt-map", &[0x0800, 0, 0, 1, 7, 0, 0, 0, 4, 4, 0x0800, 0, 0, 2, 7, 0, 0, 0, 5, 4]);
+        });
+    });
+    let fdt = Fdt::new(tree.finish()).unwrap();
+    let pin = |unit, pin| fdt.find(|node| node.is_at("/pcie").then(|| node.pin_interrupt(unit, pin)))?;
+    assert_eq!((pin(0x0800, 1), pin(0x2800, 2)), (Some(36), Some(37)), "devices 1 and 5 share their lines");
+    assert_eq!((pin(0x0800, 3), pin(0x1000, 1)), (None, None));
+}
+
+#[test]
 fn bytes_that_are_no_tree_are_refused() {
     assert!(Fdt::new(&[]).is_none());
     let good = domain("");

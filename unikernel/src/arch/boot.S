@@ -51,13 +51,13 @@ stack_of:
 	isb
 	ret
 
-// Turns on the tables: 39-bit addresses, 4 KiB granule, Inner Shareable Write-Back walks, TTBR0 only.
+// Turns on the tables: 40-bit addresses, 4 KiB granule, Inner Shareable Write-Back walks, TTBR0 only.
 mmu_on:
-	address	x1, unikernel_tables
+	address	x1, unikernel_root
 	msr	ttbr0_el1, x1
 	mov	x1, #0xff04		// attribute 0 Device-nGnRE, 1 Normal Write-Back
 	msr	mair_el1, x1
-	ldr	x1, =0x200803519	// T0SZ 25, IRGN0 = ORGN0 = WB, SH0 inner, EPD1, IPS 40 bits
+	ldr	x1, =0x200803518	// T0SZ 24, IRGN0 = ORGN0 = WB, SH0 inner, EPD1, IPS 40 bits
 	msr	tcr_el1, x1
 	tlbi	vmalle1
 	ic	iallu
@@ -68,3 +68,10 @@ mmu_on:
 	isb
 	ret
 .ltorg
+
+// Level 0: a table descriptor for each half TiB.
+.section .data.unikernel_root, "aw"
+.balign 64
+unikernel_root:
+	.quad	unikernel_tables + 3
+	.quad	unikernel_tables + 4096 + 3

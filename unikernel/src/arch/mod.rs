@@ -16,9 +16,12 @@ const DEVICE: u64 = 1 | 1 << 10 | 1 << 53 | 1 << 54;
 /// Level 1 block: valid, access flag, Inner Shareable, Normal Write-Back, executable at EL1.
 const NORMAL: u64 = 1 | 1 << 2 | 3 << 8 | 1 << 10 | 1 << 54;
 
-/// One level 1 table: 512 GiB in blocks of 1 GiB.
+/// Blocks of 1 GiB: 1 TiB, PCI windows of 64 bits included.
+const BLOCKS: usize = 1024;
+
+/// Two level 1 tables in a row.
 #[repr(C, align(4096))]
-struct Tables(UnsafeCell<[u64; 512]>);
+struct Tables(UnsafeCell<[u64; BLOCKS]>);
 // SAFETY: written by vCPU 0 during boot only, before another one runs.
 unsafe impl Sync for Tables {}
 
@@ -26,7 +29,7 @@ unsafe impl Sync for Tables {}
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".data.unikernel_tables")]
 static unikernel_tables: Tables = Tables(UnsafeCell::new({
-    let mut table = [0; 512];
+    let mut table = [0; BLOCKS];
     table[0] = DEVICE;
     table[1] = GIB | NORMAL;
     table
@@ -49,11 +52,11 @@ pub(crate) fn secondary_entry() -> u64 {
 /// so no TLB holds anything old. The hypervisor's stage 2 has the last word on both.
 fn map_rest(memory: Region) {
     let table = unikernel_tables.0.get();
-    for index in 2..512 {
+    for index in 2..BLOCKS {
         let base = index as u64 * GIB;
         let is_memory = base < memory.base + memory.size && memory.base < base + GIB;
         let entry = base | if is_memory { NORMAL } else { DEVICE };
-        // SAFETY: `index` is below the table's 512 entries.
+        // SAFETY: `index` is below the number of entries.
         let slot = unsafe { table.cast::<u64>().add(index) };
         // SAFETY: inside the table; no other vCPU runs, and the walker sees an aligned doubleword change at once.
         unsafe { slot.write_volatile(entry) };
