@@ -405,7 +405,9 @@ pub(crate) fn start_anew(plan: &Plan<'_>, domain: &Domain, state: &state::Domain
             state.output.push(b'\n');
         }
     });
-    resume(plan, domain);
+    if done.is_some() && reader(plan).is_some_and(|reader| core::ptr::eq(reader, domain)) {
+        resume(plan, domain);
+    }
     done.is_some()
 }
 

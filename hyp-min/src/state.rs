@@ -88,9 +88,9 @@ pub(crate) struct DomainState {
     counted_from: AtomicU64,
     restarts: AtomicU32,
     /// Its watchdog: the counter value until which it must be patted, 0 while nobody needs to; and the time from one pat to
-    /// the next that the domain has chosen, in ms.
+    /// the next that the domain has chosen, in ticks, of which it gets no more than the plan allows.
     pub(crate) pat_until: AtomicU64,
-    pub(crate) pat_every: AtomicU32,
+    pub(crate) pat_every: AtomicU64,
     /// CNTVOFF_EL2 of every vCPU: what the system counter was when the domain started. Written by the CPU that starts vCPU 0.
     pub(crate) time_offset: AtomicU64,
     /// The virtual distributor's own bits.
@@ -128,13 +128,22 @@ impl DomainState {
     /// From `from` to `to` in the same run. False where it was not `from`, or somebody else has been faster.
     pub(crate) fn change(&self, from: u32, to: u32) -> bool {
         let status = self.status();
-        let changed = || self.status.compare_exchange(status.0, status.to(to).0, Ordering::AcqRel, Ordering::Acquire);
-        status.is() == from && changed().is_ok()
+        status.is() == from && self.exchange(status, status.to(to))
     }
 
-    /// The next run begins. Only for the CPU that has brought it about, while the domain restarts.
-    pub(crate) fn begin_next_run(&self) {
-        self.status.store(self.status().next().0, Ordering::Release);
+    /// The run of `status` ends, if it is still this one.
+    pub(crate) fn end_run(&self, status: Status) -> bool {
+        status.is() == RUNNING && self.exchange(status, status.to(ENDING))
+    }
+
+    /// The next run begins. For the CPU that has brought it about. False where the domain has been parked meanwhile.
+    pub(crate) fn begin_next_run(&self) -> bool {
+        let status = self.status();
+        status.is() == RELOADING && self.exchange(status, status.next())
+    }
+
+    fn exchange(&self, from: Status, to: Status) -> bool {
+        self.status.compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// Counts a restart. Answers whether `limit` within `period` counter ticks allows it.

@@ -8,10 +8,12 @@ use crate::arch::aarch64::percpu::PerCpu;
 use crate::console;
 use crate::deadline::Duty;
 use crate::state::{DomainState, state_of};
-use cofferdam_plan::Domain;
+use cofferdam_plan::{Domain, NO_INTID};
 use core::sync::atomic::Ordering;
+use cortex_a::asm::barrier;
 use hyp_min::vdev::psci::SUCCESS;
-use hyp_min::vdev::watchdog::{Answer, decide};
+use hyp_min::vdev::watchdog::{Answer, Watch, decide, frames};
+use hyp_min::vdev::{Access, Outcome};
 
 fn ticks(ms: u32) -> u64 {
     console::frequency() * u64::from(ms) / 1000
@@ -20,7 +22,7 @@ fn ticks(ms: u32) -> u64 {
 /// `domain` begins a run.
 pub(crate) fn begin(domain: &Domain, state: &DomainState) {
     if domain.watchdog_ms != 0 {
-        pat(state, domain.watchdog_ms);
+        pat(domain, state, Some(ticks(domain.watchdog_ms)));
     }
 }
 
@@ -29,9 +31,20 @@ pub(crate) fn rest(state: &DomainState) {
     state.pat_until.store(0, Ordering::Relaxed);
 }
 
-fn pat(state: &DomainState, ms: u32) {
-    state.pat_every.store(ms, Ordering::Relaxed);
-    state.pat_until.store(console::now().saturating_add(ticks(ms)), Ordering::Release);
+/// The time begins again; `every`: another than before.
+fn pat(domain: &Domain, state: &DomainState, every: Option<u64>) {
+    if let Some(every) = every {
+        state.pat_every.store(every, Ordering::Relaxed);
+    }
+    let time = state.pat_every.load(Ordering::Relaxed).min(ticks(domain.watchdog_ms));
+    state.pat_until.store(console::now().saturating_add(time), Ordering::SeqCst);
+}
+
+/// The watchdog of `domain` as it is now.
+fn watch(domain: &Domain, state: &DomainState) -> Watch {
+    let until = state.pat_until.load(Ordering::SeqCst);
+    let (every, offset) = (state.pat_every.load(Ordering::Relaxed), state.time_offset.load(Ordering::Relaxed));
+    Watch { now: console::now(), until, every, most: ticks(domain.watchdog_ms), offset }
 }
 
 /// This CPU takes up its duty, if the plan gives it one.
@@ -49,25 +62,59 @@ pub(crate) fn look(cpu: &'static PerCpu, now: u64) {
     take_up(cpu);
     let care = |domain: &&Domain| domain.watchdog_ms != 0 && domain.watcher == cpu.index;
     for (id, domain) in cpu.plan().domains.iter().enumerate().filter(|(_, domain)| care(domain)) {
-        let until = state_of(domain).pat_until.load(Ordering::Acquire);
-        if until != 0 && now > until {
-            park::expired(cpu, id, domain);
+        let state = state_of(domain);
+        // First: the run that is ended is the one whose time is over.
+        let status = state.status();
+        let watch = watch(domain, state);
+        if watch.until == 0 {
+        } else if watch.now > watch.until {
+            park::expired(cpu, id, domain, status);
+        } else if domain.watchdog_intid != NO_INTID && watch.is_late() {
+            signal(cpu, domain, true);
+            // A pat lowers it too: one that has come in between has not seen it high.
+            if state.pat_until.load(Ordering::SeqCst) != watch.until {
+                signal(cpu, domain, false);
+            }
         }
     }
 }
 
 /// A call of this CPU's domain to its watchdog. Answers x0.
 pub(crate) fn call(cpu: &PerCpu, command: u32, argument: u32) -> i64 {
-    let state = cpu.state;
-    let left = state.pat_until.load(Ordering::Relaxed).saturating_sub(console::now());
-    let left = left.saturating_mul(1000) / console::frequency().max(1);
-    match decide(command, argument, cpu.domain().watchdog_ms, state.pat_every.load(Ordering::Relaxed), left) {
+    let watch = watch(cpu.domain(), cpu.state);
+    let left = watch.until.saturating_sub(watch.now).saturating_mul(1000) / console::frequency().max(1);
+    match decide(command, argument, cpu.domain().watchdog_ms, left) {
         Answer::Code(code) => return code,
-        Answer::Pat(ms) => pat(state, ms),
+        Answer::Pat => patted(cpu, None),
+        Answer::Hold(ms) => patted(cpu, Some(ticks(ms))),
         Answer::Values(first, second) => {
             cpu.set_register(1, first);
             cpu.set_register(2, second);
         }
     }
     SUCCESS
+}
+
+/// An access of this CPU's domain to the frames of its watchdog.
+#[inline(never)]
+pub(crate) fn access(cpu: &PerCpu, access: Access) -> Outcome {
+    let touch = frames(access, &watch(cpu.domain(), cpu.state));
+    if touch.pats {
+        patted(cpu, touch.every);
+    }
+    touch.outcome
+}
+
+fn patted(cpu: &PerCpu, every: Option<u64>) {
+    pat(cpu.domain(), cpu.state, every);
+    if cpu.domain().watchdog_intid != NO_INTID {
+        signal(cpu, cpu.domain(), false);
+    }
+}
+
+/// The first signal of the watchdog of `domain`. After what has been stored, before what is loaded next.
+fn signal(cpu: &PerCpu, domain: &Domain, high: bool) {
+    barrier::dsb(barrier::SY);
+    cpu.distributor.set_line(domain.watchdog_intid, high);
+    barrier::dsb(barrier::SY);
 }

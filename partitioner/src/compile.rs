@@ -177,12 +177,18 @@ pub fn plan<'a, 'm>(
     let mut used = lines::used(board, layout);
     let mut owners = Owners::new();
     for (id, domain) in layout.domains.iter().enumerate() {
-        let page = space::check(id, domain, board, layout, &mut ranges, &mut pieces, diagnostics)?;
+        let [page, frames] = space::check(id, domain, board, layout, &mut ranges, &mut pieces, diagnostics)?;
         let mut mine = Decided::default();
         if domain.console.is_some()
             && let (Some(page), Some(intid)) = (page, lines::take(&mut used, domain, diagnostics))
         {
             mine.vuart = Some((page, intid));
+            owners.give(intid, id, None, false);
+        }
+        if domain.lifecycle.watchdog_frames
+            && let (Some(page), Some(intid)) = (frames, lines::take(&mut used, domain, diagnostics))
+        {
+            mine.watchdog = Some((page, intid));
             owners.give(intid, id, None, false);
         }
         for device in layout.devices.get(domain.devices.clone()).unwrap_or(&[]) {

@@ -259,6 +259,8 @@ pub struct Lifecycle {
     pub restart_limit: u32,
     /// `watchdog-ms`, 0 without one.
     pub watchdog_ms: u32,
+    /// `watchdog = "arm,sbsa-gwdt"`: the domain has its watchdog as registers, not by calls alone.
+    pub watchdog_frames: bool,
 }
 
 impl Lifecycle {

@@ -83,6 +83,23 @@ impl<'a> Elf<'a> {
         })
     }
 
+    /// The bytes of section `name`.
+    pub(crate) fn section(&self, name: &str) -> Option<&'a [u8]> {
+        let (first, counts) = (self.u64(40)?, self.u64(56)?);
+        let [size, count, names] = [counts >> 16 & 0xFFFF, counts >> 32 & 0xFFFF, counts >> 48];
+        let header = |index: u64| first.checked_add(index * size);
+        let data = |header: u64| {
+            let (offset, len) = (self.u64(header.checked_add(24)?)?, self.u64(header.checked_add(32)?)?);
+            self.bytes.get(offset as usize..offset.checked_add(len)? as usize)
+        };
+        let names = data(header(names)?)?;
+        let is_it = |header: &u64| {
+            let rest = self.u32(*header).and_then(|at| names.get(at as usize..));
+            rest.is_some_and(|rest| rest.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&0)))
+        };
+        (0..count).filter_map(header).find(is_it).and_then(data)
+    }
+
     /// The file without what is not loaded: no section table, symbols or debug information.
     pub(crate) fn stripped(&self) -> Result<Vec<u8>, Trouble> {
         let mut end = 64;

@@ -118,6 +118,8 @@ pub mod line {
     pub const MAINTENANCE: u32 = 5;
     /// What MSIs of the domain's functions raise: no wire, set pending by the hypervisor, edge-triggered.
     pub const MSI: u32 = 6;
+    /// The first signal of the domain's watchdog: no wire, raised by the hypervisor.
+    pub const WATCHDOG: u32 = 7;
 }
 
 /// One interrupt and its owner.

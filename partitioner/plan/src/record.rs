@@ -261,6 +261,13 @@ pub struct Domain {
     pub on_off: u8,
     /// Zero.
     pub reserved1: [u8; 3],
+    /// Where its watchdog shows as an SBSA Generic Watchdog: the control frame's page and, behind it, the refresh frame's. Else
+    /// [`NO_WINDOW`].
+    pub watchdog_ipa: Ipa,
+    /// The SPI by which that watchdog gives its first signal, or [`NO_INTID`].
+    pub watchdog_intid: IntId,
+    /// Zero.
+    pub reserved2: u32,
     /// Bit per INTID it owns. Word 0: its SGIs and the PPIs granted to each of its vCPUs.
     pub owned: [u32; INTID_WORDS],
 }

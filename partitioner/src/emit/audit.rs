@@ -151,6 +151,9 @@ impl Input<'_, '_, '_> {
             if let Some((_, intid)) = self.decided.get(id as usize).and_then(|d| d.vuart) {
                 each(line(intid, id, line::VUART, 0), &domain.node.path())?;
             }
+            if let Some((_, intid)) = self.decided.get(id as usize).and_then(|d| d.watchdog) {
+                each(line(intid, id, line::WATCHDOG, 0), &domain.node.path())?;
+            }
             for device in self.layout.devices.get(domain.devices.clone()).unwrap_or(&[]) {
                 for found in self.layout.interrupts.get(device.interrupts.clone()).unwrap_or(&[]) {
                     if self.owners.first_user(found.intid) == Some(device.node.id()) {

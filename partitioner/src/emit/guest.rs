@@ -72,7 +72,21 @@ impl<'a> Guest<'_, 'a, '_> {
 
     /// The domain's watchdog, where it has whole seconds: what Linux' driver can be told.
     fn watchdog(&self, fdt: &mut Fdt<'_>) {
-        if self.domain.lifecycle.watchdog_ms >= 1000 {
+        let seconds = self.domain.lifecycle.watchdog_ms / 1000;
+        if let Some((page, intid)) = self.decided.watchdog {
+            fdt.begin(format_args!("watchdog@{page:x}"));
+            fdt.strings("compatible", &["arm,sbsa-gwdt"]);
+            fdt.property("reg", |fdt| {
+                for frame in [page, page + PAGE] {
+                    fdt.cells2(frame);
+                    fdt.cells2(PAGE);
+                }
+            });
+            fdt.property("interrupts", |fdt| interrupt(fdt, intid, false));
+            // What the driver asks for where nobody tells it: all there is.
+            fdt.number("timeout-sec", seconds);
+            fdt.end();
+        } else if seconds != 0 {
             fdt.begin(format_args!("watchdog"));
             fdt.strings("compatible", &["arm,smc-wdt"]);
             fdt.number("arm,smc-id", WATCHDOG_FUNCTION);

@@ -184,6 +184,8 @@ impl Input<'_, '_, '_> {
                     record.flags |= DomainFlags::OUTPUT_ONLY;
                 }
             }
+            (record.watchdog_ipa, record.watchdog_intid) =
+                decided.watchdog.map_or((NO_WINDOW, NO_INTID), |(page, intid)| (Ipa(page), intid));
             if domain.scrub_at_boot {
                 record.flags |= DomainFlags::SCRUB_AT_BOOT;
             }

@@ -16,6 +16,8 @@ const DEFAULT_LIMIT: u32 = 10;
 const MOST: u64 = 65_535;
 /// Times between two pats that can be asked for: the look at them comes four times as often.
 const WATCHDOG_MS: core::ops::RangeInclusive<u64> = 100..=3_600_000;
+/// Least of it where a driver counts in seconds.
+const FRAMES_MS: u64 = 1000;
 
 /// Reads the words of one domain.
 pub(super) fn read<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> Lifecycle {
@@ -40,7 +42,34 @@ pub(super) fn read<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) ->
         }
     }
     let watchdog_ms = watchdog(node, diagnostics);
-    Lifecycle { on_fault, on_reset, on_off, restart_limit: if restarts { limit } else { 0 }, watchdog_ms }
+    let watchdog_frames = frames(node, watchdog_ms, diagnostics);
+    let restart_limit = if restarts { limit } else { 0 };
+    Lifecycle { on_fault, on_reset, on_off, restart_limit, watchdog_ms, watchdog_frames }
+}
+
+/// Whether the domain's watchdog has registers. Their driver thinks in whole seconds, so there must be one.
+fn frames<'a>(node: Node<'a>, watchdog_ms: u32, diagnostics: &mut Diagnostics<'_, 'a>) -> bool {
+    let Some(property) = node.property("watchdog") else { return false };
+    match property.string() {
+        Some("arm,sbsa-gwdt") => {}
+        Some("arm,smc-wdt") | None => return false,
+        Some(_) => {
+            words::wrong_type(property, "`arm,smc-wdt` or `arm,sbsa-gwdt`", diagnostics);
+            return false;
+        }
+    }
+    let args = [Arg::Text(node.name()), Arg::Number(watchdog_ms.into()), Arg::Number(FRAMES_MS)];
+    let least = u32::try_from(FRAMES_MS).unwrap_or(u32::MAX);
+    if watchdog_ms < least {
+        let message = if watchdog_ms == 0 {
+            "domain `{0}` says what its `watchdog` looks like, but has none"
+        } else {
+            "the `arm,sbsa-gwdt` of domain `{0}` is to be patted every {1} ms, but its drivers count whole seconds"
+        };
+        let d = Diagnostic::new(codes::LIFECYCLE_RANGE, property.span(), message).args(&args);
+        diagnostics.push(d.help("add `watchdog-ms` of {2} or more"));
+    }
+    true
 }
 
 fn watchdog<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> u32 {

@@ -61,6 +61,7 @@ pub(super) const DOMAIN: &[(&str, Kind)] = &[
     ("on-reset", Text),
     ("on-off", Text),
     ("restart-limit", Number),
+    ("watchdog", Text),
     ("watchdog-ms", Number),
     ("sve", Flag),
     ("pmu", Flag),

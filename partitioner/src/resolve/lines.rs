@@ -95,10 +95,10 @@ pub(crate) fn take<'a>(
             Diagnostic::new(
                 codes::NO_FREE_SPI,
                 domain.console.unwrap_or(domain.node.span()),
-                "no interrupt is left for the console of domain `{0}`: the board uses all 988",
+                "no interrupt is left for the console or the watchdog of domain `{0}`: the board uses all 988",
             )
             .args(&[Arg::Text(domain.name)])
-            .help("remove the console of a domain that can do without"),
+            .help("remove it from a domain that can do without"),
         ),
     }
     free

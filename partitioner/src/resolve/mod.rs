@@ -135,6 +135,8 @@ pub(crate) struct Decided {
     pub(crate) dtb_len: u64,
     /// The virtual PL011.
     pub(crate) vuart: Option<(u64, IntId)>,
+    /// The two pages of its watchdog.
+    pub(crate) watchdog: Option<(u64, IntId)>,
     /// The initial RAM disk: first address and the one behind its last.
     pub(crate) initrd: Option<(u64, u64)>,
 }

@@ -1,7 +1,7 @@
 //! Guest address spaces: what a domain sees where, before anything is placed in RAM.
 //!
 //! Memory, devices and the emulated windows of one domain must not touch. The virtual PL011 goes to the first free page
-//! above the interrupt controller.
+//! above the interrupt controller, its watchdog's registers to the first two behind that.
 
 use super::util::{down, up};
 use super::{GICD_SIZE, GICR_SIZE, PAGE, Piece, Range};
@@ -20,7 +20,11 @@ const FRAMES: u32 = 1;
 const MEMORY: u32 = 2;
 const DEVICE: u32 = 3;
 
-/// Checks one domain's address space, adds its device mappings to `pieces` and returns the virtual PL011's page.
+/// Bytes of the frames of a watchdog.
+const WATCHDOG_FRAMES: u64 = 2 * PAGE;
+
+/// Checks one domain's address space, adds its device mappings to `pieces` and returns the virtual PL011's page and the first
+/// of the watchdog's, each `None` where the guest's addresses end before.
 pub(crate) fn check<'a>(
     id: usize,
     domain: &Domain<'a>,
@@ -29,7 +33,7 @@ pub(crate) fn check<'a>(
     ranges: &mut List<'_, Range>,
     pieces: &mut List<'_, Piece>,
     out: &mut Diagnostics<'_, 'a>,
-) -> Result<Option<u64>, Full> {
+) -> Result<[Option<u64>; 2], Full> {
     ranges.truncate(0);
     let mut gic_end = 0;
     if let Some(gic) = &board.gic {
@@ -96,14 +100,18 @@ pub(crate) fn check<'a>(
     overlaps(domain, board, layout, ranges, out);
     devices(id, layout, ranges, pieces)?;
     cpu_interface(id, board, pieces)?;
-    let mut page = gic_end;
-    for range in ranges.iter().filter(|range| range.end > gic_end) {
-        if range.base >= page + PAGE {
-            break;
+    let free = |from: u64, size: u64| {
+        let mut page = up(from, PAGE);
+        for range in ranges.iter().filter(|range| range.end > from) {
+            if range.base >= page + size {
+                break;
+            }
+            page = page.max(up(range.end, PAGE));
         }
-        page = page.max(range.end);
-    }
-    Ok((board.gic.is_some() && page < IPA_END).then_some(up(page, PAGE)))
+        (board.gic.is_some() && page + size <= IPA_END).then_some(page)
+    };
+    let vuart = free(gic_end, PAGE);
+    Ok([vuart, vuart.and_then(|page| free(page + PAGE, WATCHDOG_FRAMES))])
 }
 
 fn aligned<'a>(domain: &Domain<'a>, memory: &crate::model::Memory<'a>, out: &mut Diagnostics<'_, 'a>) {

@@ -41,7 +41,7 @@ pub(crate) fn i32_i33_one_owner_per_spi(work: &Work<'_, '_>, report: &mut Report
             line::PPI => (16..32).contains(&l.intid.0) && l.domain != u32::MAX,
             line::MAINTENANCE => l.intid == MAINTENANCE && l.domain != u32::MAX && l.edge == 0,
             line::HYPERVISOR => l.domain == u32::MAX && (l.intid.0 < 32 || l.intid.is_spi()),
-            line::VUART => l.intid.is_spi() && l.edge == 0,
+            line::VUART | line::WATCHDOG => l.intid.is_spi() && l.edge == 0,
             _ => l.intid.is_spi(),
         };
         if !fits || l.intid.word() >= words as usize {
@@ -114,7 +114,7 @@ pub(crate) fn i34_routes_stay_with_the_owner(work: &Work<'_, '_>, report: &mut R
             report.add(Finding::RoutesUnordered { intid: b.intid });
         }
     }
-    let is_guest_spi = |kind| kind == line::DEVICE || kind == line::VUART;
+    let is_guest_spi = |kind| matches!(kind, line::DEVICE | line::VUART | line::WATCHDOG);
     let mut routes = spis.iter().peekable();
     for l in work.lines().filter(|l| is_guest_spi(l.kind)) {
         while let Some(extra) = routes.next_if(|s| s.intid < l.intid) {

@@ -7,7 +7,7 @@ use crate::header::kind_name;
 use crate::regime;
 use crate::work::{Report, Work};
 use cofferdam_plan::audit::{Grant, fact, grant};
-use cofferdam_plan::{Domain, DomainFlags, DomainId, Ipa, IpaRegion, va};
+use cofferdam_plan::{Domain, DomainFlags, DomainId, Ipa, IpaRegion, NO_WINDOW, va};
 
 /// Bytes of the emulated distributor.
 const GICD_SIZE: u64 = 0x1_0000;
@@ -15,6 +15,8 @@ const GICD_SIZE: u64 = 0x1_0000;
 const GICD2_SIZE: u64 = 0x1000;
 /// Bytes of one vCPU's emulated redistributor: RD and SGI frame.
 const GICR_SIZE: u64 = 0x2_0000;
+/// The two frames of a watchdog (BSA 1.0, Generic Watchdog), a page each.
+const WATCHDOG_SIZE: u64 = 0x2000;
 
 pub(crate) fn prove(work: &Work<'_, '_>, report: &mut Report<'_>) {
     i18_no_memory_in_two_grants(work, report);
@@ -155,10 +157,12 @@ pub(crate) fn i21_emulated_windows_are_unmapped(
     }
 }
 
-/// The ranges this domain sees emulated. The third is empty without a console, the second with a GICv2.
-pub(crate) fn windows(work: &Work<'_, '_>, d: &Domain) -> [(IpaRegion, &'static str); 3] {
+/// The ranges this domain sees emulated. The third is empty without a console, the second with a GICv2, the fourth where the
+/// watchdog has no registers.
+pub(crate) fn windows(work: &Work<'_, '_>, d: &Domain) -> [(IpaRegion, &'static str); 4] {
     let h = work.plan.header;
     let v2 = crate::gicv2::is_v2(work);
+    let watchdog = if d.watchdog_ipa != NO_WINDOW { WATCHDOG_SIZE } else { 0 };
     let vuart = if d.flags & DomainFlags::CONSOLE != 0 { va::PAGE } else { 0 };
     [
         (IpaRegion { base: h.gicd_ipa, size: if v2 { GICD2_SIZE } else { GICD_SIZE } }, "distributor"),
@@ -167,6 +171,7 @@ pub(crate) fn windows(work: &Work<'_, '_>, d: &Domain) -> [(IpaRegion, &'static 
             "redistributors",
         ),
         (IpaRegion { base: d.vuart_ipa, size: vuart }, "virtual PL011"),
+        (IpaRegion { base: d.watchdog_ipa, size: watchdog }, "watchdog"),
     ]
 }
 

@@ -9,8 +9,10 @@ use crate::regime;
 use crate::stage2::{report_broken, tables};
 use crate::walk::{Leaf, Step, Walk, root_page};
 use crate::work::{Report, Work};
-use cofferdam_plan::audit::{Payload, fact, grant};
-use cofferdam_plan::{CpuIndex, Domain, DomainFlags, DomainId, HeaderFlags, Move, Pa, PaRegion, Policy, va};
+use cofferdam_plan::audit::{Payload, fact, grant, line};
+use cofferdam_plan::{
+    CpuIndex, Domain, DomainFlags, DomainId, HeaderFlags, Move, NO_INTID, NO_WINDOW, Pa, PaRegion, Policy, va,
+};
 
 /// Access flag, inner shareable, Normal Write-Back, AP[1]: as every mapping of memory at EL2 (DDI 0487, D8.3, D8.4).
 const NORMAL: u64 = va::ATTR_NORMAL << 2 | 1 << 6 | 0b11 << 8 | 1 << 10;
@@ -24,6 +26,7 @@ pub(crate) fn prove(work: &Work<'_, '_>, marks: &mut [u32], report: &mut Report<
     let mut leaves = 0;
     i41_watchdogs_have_a_watcher(work, report);
     for (id, domain) in work.domains() {
+        watchdog_registers_are_its_own(work, id, domain, report);
         policies_are_known(work, id, domain, report);
         let reloads = work.plan.reloads_of(domain).unwrap_or(&[]);
         if !domain.restarts() {
@@ -60,6 +63,23 @@ pub(crate) fn policies_are_known(_work: &Work<'_, '_>, id: DomainId, d: &Domain,
         && (d.restarts() && d.vcpu_count > 1 || d.watchdog_ms != 0 && d.on_fault == Policy::RESTART);
     if fetched != (d.flags & DomainFlags::TRAP_WFI != 0) {
         bad("may sleep where it must be fetched, or pays for a WFI that nobody needs to see");
+    }
+}
+
+/// Registers of a watchdog come with the watchdog, on pages of their own, with an interrupt that is this domain's; without them
+/// there is none of it.
+pub(crate) fn watchdog_registers_are_its_own(work: &Work<'_, '_>, id: DomainId, d: &Domain, report: &mut Report<'_>) {
+    let lines = || work.lines().filter(|l| l.kind == line::WATCHDOG && l.domain == u32::from(id.0));
+    let holds = if d.watchdog_ipa == NO_WINDOW {
+        d.watchdog_intid == NO_INTID && lines().count() == 0
+    } else {
+        d.watchdog_ms != 0
+            && d.watchdog_ipa.0.is_multiple_of(va::PAGE)
+            && lines().count() == 1
+            && lines().all(|l| l.intid == d.watchdog_intid)
+    };
+    if !holds || d.reserved2 != 0 {
+        report.add(Finding::BadDomain { domain: id, why: "has registers of a watchdog that contradict each other" });
     }
 }
 

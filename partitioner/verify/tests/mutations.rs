@@ -430,8 +430,38 @@ changes! { from watched();
     watchdog_wfi_not_trapped: |b| b.domains[0].flags &= !DomainFlags::TRAP_WFI => Finding::BadDomain { .. },
 }
 
+/// The same, where `alpha` has its watchdog as registers.
+fn watched_by_registers() -> Build {
+    let mut b = watched();
+    let d = &mut b.domains[0];
+    (d.watchdog_ipa, d.watchdog_intid) = (Ipa(0x0A00_0000), IntId(36));
+    d.owned[1] |= 1 << 4;
+    let spi = b.spis[0];
+    b.spis.insert(2, Spi { intid: IntId(36), ..spi });
+    b.lines.insert(7, Line { intid: IntId(36), kind: line::WATCHDOG, ..b.lines[5] });
+    b
+}
+
+// Registers of a watchdog.
+changes! { from watched_by_registers();
+    registers_without_watchdog: |b| {
+        b.domains[0] = Domain { watchdog_ms: 0, watcher: CpuIndex(0), ..b.domains[0] };
+        b.domains[0].flags &= !DomainFlags::TRAP_WFI;
+        b.cpus[1].watch_ms = 0;
+    } => Finding::BadDomain { why: "has registers of a watchdog that contradict each other", .. },
+    registers_over_the_console: |b| b.domains[0].watchdog_ipa = Ipa(0x080B_F000) => Finding::EmulatedWindow { .. },
+    registers_over_memory: |b| b.domains[0].watchdog_ipa = Ipa(0x4000_0000) => Finding::EmulatedWindow { what: "watchdog", .. },
+    registers_across_pages: |b| b.domains[0].watchdog_ipa = Ipa(0x0A00_0800) => Finding::BadDomain { .. },
+    registers_with_foreign_interrupt: |b| b.domains[0].watchdog_intid = IntId(35) => Finding::BadDomain { .. },
+    interrupt_without_registers: |b| b.domains[0].watchdog_ipa = NO_WINDOW => Finding::BadDomain { .. },
+    watchdog_interrupt_by_edges: |b| b.lines[7].edge = 1 => Finding::BadLine { .. },
+    watchdog_interrupt_of_another: |b| b.lines[7].domain = 1 => Finding::BadDomain { .. },
+}
+
 #[test]
 fn the_restarting_plan_is_sound() {
+    let (result, findings) = watched_by_registers().blob().verify();
+    assert!(result.is_ok(), "{findings:#?}");
     let (result, findings) = watched().blob().verify();
     assert!(result.is_ok(), "{findings:#?}");
     let (result, findings) = restarting().blob().verify();

@@ -11,7 +11,7 @@ use crate::trouble::Trouble;
 use cofferdam_partitioner::compile::Compiled;
 use cofferdam_plan::audit::{fact, grant, line, payload};
 use cofferdam_plan::va::{CPU_AREA, DOMAIN_AREA};
-use cofferdam_plan::{DomainFlags, HeaderFlags, NO_INTID, Plan, Policy, RESTART_PERIOD_S};
+use cofferdam_plan::{DomainFlags, HeaderFlags, NO_INTID, NO_WINDOW, Plan, Policy, RESTART_PERIOD_S};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use zerocopy::IntoBytes;
@@ -152,6 +152,7 @@ impl Report {
                 let what = match entry.kind {
                     line::DEVICE => "device",
                     line::VUART => "virtual PL011",
+                    line::WATCHDOG => "watchdog",
                     line::MAINTENANCE => "the hypervisor's: maintenance of list registers",
                     line::PPI => "each vCPU's own",
                     _ => "hypervisor",
@@ -233,6 +234,13 @@ fn lifecycle(plan: &Plan<'_>, domain: &cofferdam_plan::Domain) -> String {
             "; watchdog: {} ms, looked after every {} ms by MPIDR {:#x} of {who}",
             domain.watchdog_ms, cpu.watch_ms, cpu.mpidr.0
         );
+        if domain.watchdog_ipa != NO_WINDOW {
+            text += &format!(
+                ", its registers (arm,sbsa-gwdt) at {:#x} and SPI {}",
+                domain.watchdog_ipa.0,
+                domain.watchdog_intid.0 - 32
+            );
+        }
     }
     if domain.flags & DomainFlags::TRAP_WFI != 0 {
         text += "; WFI comes to the hypervisor, so that its CPUs can be fetched";

@@ -129,6 +129,16 @@ probe_load:
     sub     x5, x5, #{PER_CPU}
     b       tables_on
 
+// Where VBAR_EL2 + 0x200 is while `reload` runs: its synchronous exceptions (others are masked), which EL2's own vectors take.
+    .org    0x200
+reload_failed:
+    mov     x4, x11
+    bl      under_root
+    msr     vbar_el2, x16
+    isb
+    add     x16, x16, #0x200
+    br      x16
+
 // x27 a valid index, x4 where to go on.
 own_stack:
     ldr     w24, [x20, #{H_CPUS}]
@@ -205,12 +215,15 @@ scrub_off:
 
 // Copies x2 bytes from x1 to x0 and zeroes x3 bytes behind them, all multiples of 16, under the EL2 root x4, which maps them
 // and this page at their physical addresses; cleans them to the point of coherency and comes back under EL2's own root.
-// Reached at its physical address. No stack: it is not mapped meanwhile.
+// Reached at its physical address. No stack: it is not mapped meanwhile, and neither are EL2's vectors.
     .global reload
 reload:
     mov     x13, x30
     mrs     x9, sctlr_el2
     mrs     x11, ttbr0_el2
+    mrs     x16, vbar_el2
+    adr     x17, _head
+    msr     vbar_el2, x17
     bl      under_root
     mov     x7, x0
     add     x5, x0, x2
@@ -246,6 +259,8 @@ reload:
     dsb     sy
     mov     x4, x11
     bl      under_root
+    msr     vbar_el2, x16
+    isb
     ret     x13
 
 // The MMU is off in between, so that no address ever has two translations (DDI 0487, D8.17).
@@ -262,237 +277,3 @@ under_root:
     isb
     ret
 _identity_end:
-
-// ---- Everything below runs with the MMU off only, or never.
-
-// Leaves EL2 in a known state with its own vectors; x19 and x20 set. Fails where this is not EL2.
-enter_el2:
-    msr     daifset, #15
-    mov     x28, #0
-    adr     x19, _head
-    adrp    x20, _plan
-    adr     x1, stub_vectors
-    mrs     x0, CurrentEL
-    cmp     x0, #8
-    b.ne    1f
-    msr     vbar_el2, x1
-    mov     x0, #{HCR_BOOT}
-    msr     hcr_el2, x0
-    isb
-    ldr     x0, ={SCTLR_OFF}
-    msr     sctlr_el2, x0
-    isb
-    msr     spsel, #1
-    mrs     x0, hcr_el2
-    tbnz    x0, #34, 3f
-    // Armv8.9 and 9.4 have registers, unknown after reset, that change what SCTLR, TCR and EL2's descriptors mean. Firmware
-    // must have let them through to EL2 (Linux asks the same of it: Documentation/arch/arm64/booting.rst).
-    mrs     x0, S3_0_C0_C7_3                    // ID_AA64MMFR3_EL1, zero where it is not there
-    tst     x0, #0xF
-    b.eq    4f
-    msr     S3_4_C2_C0_3, xzr                   // TCR2_EL2
-4:  tst     x0, #0xF0
-    b.eq    5f
-    msr     S3_4_C1_C0_3, xzr                   // SCTLR2_EL2
-5:  mrs     x0, id_aa64pfr1_el1
-    tst     x0, #0xF00000000000
-    b.eq    6f
-    msr     S3_4_C2_C5_0, xzr                   // GCSCR_EL2
-6:  ret
-1:  cmp     x0, #4
-    b.ne    2f
-    msr     vbar_el1, x1
-    isb
-    adr     x0, text_el1
-    b       fail
-2:  msr     vbar_el3, x1
-    isb
-    adr     x0, text_el3
-    b       fail
-3:  adr     x0, text_e2h
-    b       fail
-
-// CRC-32C of x1 bytes (a multiple of 16, may be 0) at x0, in w0. 208 instructions per KiB.
-checksum:
-    mov     w2, #-1
-    subs    x1, x1, #128
-    b.lo    2f
-1:  .rept   8
-    ldp     x3, x4, [x0], #16
-    crc32cx w2, w2, x3
-    crc32cx w2, w2, x4
-    .endr
-    subs    x1, x1, #128
-    b.hs    1b
-2:  adds    x1, x1, #128
-    b.eq    4f
-3:  ldp     x3, x4, [x0], #16
-    crc32cx w2, w2, x3
-    crc32cx w2, w2, x4
-    subs    x1, x1, #16
-    b.ne    3b
-4:  mvn     w0, w2
-    ret
-
-// Throws out of the caches what they hold of [x0, x0 + x2 + x3), so that no dirty line lands on top of what is stored
-// with the MMU off; then copies x2 bytes from x1 to x0 and zeroes x3 bytes behind them. All multiples of 16.
-copy:
-    mrs     x8, ctr_el0
-    ubfx    x8, x8, #16, #4
-    mov     x7, #4
-    lsl     x7, x7, x8
-    add     x6, x0, x2
-    add     x6, x6, x3
-    sub     x5, x7, #1
-    bic     x5, x0, x5
-1:  cmp     x5, x6
-    b.hs    2f
-    dc      civac, x5
-    add     x5, x5, x7
-    b       1b
-2:  dsb     sy
-    subs    x2, x2, #64
-    b.lo    4f
-3:  ldp     x9, x10, [x1]
-    ldp     x11, x12, [x1, #16]
-    ldp     x13, x14, [x1, #32]
-    ldp     x15, x16, [x1, #48]
-    stp     x9, x10, [x0]
-    stp     x11, x12, [x0, #16]
-    stp     x13, x14, [x0, #32]
-    stp     x15, x16, [x0, #48]
-    add     x1, x1, #64
-    add     x0, x0, #64
-    subs    x2, x2, #64
-    b.hs    3b
-4:  adds    x2, x2, #64
-    b.eq    6f
-5:  ldp     x9, x10, [x1], #16
-    stp     x9, x10, [x0], #16
-    subs    x2, x2, #16
-    b.ne    5b
-6:  cbz     x3, 8f
-7:  stp     xzr, xzr, [x0], #16
-    subs    x3, x3, #16
-    b.ne    7b
-8:  ret
-
-// The mover must not lie in what it overwrites: it goes behind both places, into RAM that image_size keeps free.
-relocate:
-    ldr     x22, [x20, #40]
-    cmp     x19, x21
-    csel    x23, x19, x21, hi
-    add     x23, x23, x22
-    mov     x0, x23
-    adr     x1, mover
-    mov     x2, #mover_end - mover
-    mov     x3, #0
-    bl      copy
-    dsb     sy
-    ic      iallu
-    dsb     sy
-    isb
-    br      x23
-
-    .balign 16
-// Moves x22 bytes from x19 to x21, overlap allowed, and starts the image there.
-mover:
-    mrs     x8, ctr_el0
-    ubfx    x8, x8, #16, #4
-    mov     x7, #4
-    lsl     x7, x7, x8
-    add     x6, x21, x22
-    mov     x5, x21
-1:  dc      civac, x5
-    add     x5, x5, x7
-    cmp     x5, x6
-    b.lo    1b
-    dsb     sy
-    mov     x4, x21
-    cmp     x21, x19
-    b.hi    3f
-2:  ldp     x9, x10, [x19], #16
-    stp     x9, x10, [x4], #16
-    subs    x22, x22, #16
-    b.ne    2b
-    b       5f
-3:  add     x19, x19, x22
-    add     x4, x4, x22
-4:  ldp     x9, x10, [x19, #-16]!
-    stp     x9, x10, [x4, #-16]!
-    subs    x22, x22, #16
-    b.ne    4b
-5:  dsb     sy
-    ic      iallu
-    dsb     sy
-    isb
-    br      x21
-    .balign 16
-mover_end:
-
-// Says the text at x0 on the console, if two copies of its address agree, and powers off. Ends in any case.
-fail:
-    mov     x28, #1
-    ldp     x2, x3, [x20, #64]
-    cmp     x2, x3
-    b.ne    3f
-    cbz     x2, 3f
-    mov     w4, #0x301                          // UARTEN, TXE, RXE (DDI 0183, 3.3.8)
-    str     w4, [x2, #0x30]
-1:  ldrb    w1, [x0], #1
-    cbz     w1, 3f
-    mov     w5, #0x10000
-2:  subs    w5, w5, #1
-    b.eq    3f
-    ldr     w4, [x2, #0x18]
-    tbnz    w4, #5, 2b
-    strb    w1, [x2]
-    b       1b
-3:  ldr     w0, =0x84000008                     // PSCI SYSTEM_OFF (DEN 0022, 5.9)
-    smc     #0
-hang:
-    wfi
-    b       hang
-
-stub_sync:
-    cmp     x28, #1
-    b.eq    2f
-    b.hi    hang
-    mrs     x11, CurrentEL
-    cmp     x11, #8
-    b.ne    1f
-    mrs     x11, elr_el2
-    adr     x12, probe_load
-    cmp     x11, x12
-    b.ne    1f
-    mov     x26, x9
-    add     x11, x11, #4
-    msr     elr_el2, x11
-    eret
-1:  adr     x0, text_exception
-    b       fail
-2:  mov     x28, #2                             // no SMC here: EL1 under a hypervisor takes HVC
-    ldr     w0, =0x84000008
-    hvc     #0
-    b       hang
-
-text_magic:     .asciz  "[hyp] refused: no plan behind the image\r\n"
-text_version:   .asciz  "[hyp] refused: the plan has another version\r\n"
-text_length:    .asciz  "[hyp] refused: the plan's length cannot be\r\n"
-text_crc:       .asciz  "[hyp] refused: this CPU has no CRC32 instructions\r\n"
-text_records:   .asciz  "[hyp] refused: the plan's records are damaged\r\n"
-text_tables:    .asciz  "[hyp] refused: the plan's tables are damaged\r\n"
-text_spare:     .asciz  "[hyp] refused: the plan does not know the boot CPU\r\n"
-text_el1:       .asciz  "[hyp] refused: started at EL1, EL2 is needed\r\n"
-text_el3:       .asciz  "[hyp] refused: started at EL3, EL2 is needed\r\n"
-text_e2h:       .asciz  "[hyp] refused: HCR_EL2.E2H cannot be cleared\r\n"
-text_exception: .asciz  "[hyp] refused: exception in the boot stub\r\n"
-    .balign 8
-    .ltorg
-
-    .balign 2048
-stub_vectors:
-    .rept   16
-    b       stub_sync
-    .balign 128
-    .endr

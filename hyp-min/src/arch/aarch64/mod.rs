@@ -24,6 +24,7 @@ use core::mem::{offset_of, size_of};
 
 global_asm!(
     include_str!("boot.S"),
+    include_str!("boot_off.S"),
     MAGIC = const MAGIC,
     VERSION = const VERSION,
     MAX_RECORDS = const MAX_RECORDS,

@@ -7,7 +7,7 @@ use super::percpu::PerCpu;
 use super::registers::mrs;
 use super::{enter, firmware, inject, restart, revoke};
 use crate::deadline::Duty;
-use crate::state::{self, DomainState, vcpu};
+use crate::state::{self, DomainState, Status, vcpu};
 use crate::{console, dev::gicv3};
 use cofferdam_plan::{Domain, Policy};
 use core::sync::atomic::Ordering;
@@ -49,7 +49,12 @@ pub(crate) fn fault(cpu: &'static PerCpu, reason: Reason) -> ! {
         policy => policy,
     };
     let subject = Subject::of(cpu);
-    let Some(fate) = subject.take(policy) else { stand_by(cpu) };
+    let Some(fate) = subject.take(policy, cpu.state.status()) else {
+        if !reason.is_guests() {
+            restart::abandon(cpu);
+        }
+        stand_by(cpu)
+    };
     // One that starts again may fault as often as its limit allows: an allowance of records, and no last words.
     if fate != Fate::Restarted {
         cpu.log.last_words(true);
@@ -104,7 +109,7 @@ fn is_guest_abort(esr: u64) -> bool {
 pub(crate) fn off(cpu: &'static PerCpu, reset: bool) -> ! {
     let policy = if reset { cpu.domain().on_reset } else { cpu.domain().on_off };
     let subject = Subject::of(cpu);
-    let Some(fate) = subject.take(policy) else { stand_by(cpu) };
+    let Some(fate) = subject.take(policy, cpu.state.status()) else { stand_by(cpu) };
     match fate {
         Fate::Restarted if cpu.log.permit().is_some() => {
             defmt::info!("restarted domain {=u16}: {=str}", cpu.id.0, if reset { "reset" } else { "off" });
@@ -117,10 +122,11 @@ pub(crate) fn off(cpu: &'static PerCpu, reset: bool) -> ! {
 }
 
 /// The watchdog of another domain has expired: it ends by its policy for faults.
-pub(crate) fn expired(cpu: &'static PerCpu, id: usize, domain: &'static Domain) {
+/// `status`: what it was when it had not been patted.
+pub(crate) fn expired(cpu: &'static PerCpu, id: usize, domain: &'static Domain, status: Status) {
     let targets = Targets::new(cpu.plan(), domain);
     let subject = Subject { id: id as u16, domain, state: state::state_of(domain), foreign: Some(&targets) };
-    let Some(fate) = subject.take(domain.on_fault) else { return };
+    let Some(fate) = subject.take(domain.on_fault, status) else { return };
     // The limit on restarts, or the end, bounds these records.
     cpu.log.last_words(true);
     defmt::error!("{=str} domain {=u16}: its watchdog has expired", fate.of_a_fault(), subject.id);
@@ -166,10 +172,10 @@ impl Subject<'static> {
 }
 
 impl Subject<'_> {
-    /// Takes the domain out of its run, and decides what becomes of it. `None` where another CPU has been first. From here on its
-    /// CPUs wait in [`stand_by`], until [`finish`] says what for.
-    fn take(&self, policy: u8) -> Option<Fate> {
-        if !self.state.change(state::RUNNING, state::ENDING) {
+    /// Takes the domain out of its run, that of `status`, and decides what becomes of it. `None` where another CPU has been first.
+    /// From here on its CPUs wait in [`stand_by`], until [`finish`] says what for.
+    fn take(&self, policy: u8, status: Status) -> Option<Fate> {
+        if !self.state.end_run(status) {
             return None;
         }
         Some(match policy {
@@ -206,8 +212,12 @@ fn finish(cpu: &'static PerCpu, subject: &Subject<'_>, fate: Fate, fault: bool) 
         _ if fault => state::PARKED,
         _ => state::OFF,
     };
-    subject.state.change(state::ENDING, next);
+    let decided = subject.state.change(state::ENDING, next);
     subject.kick_others(cpu);
+    // Else EL2 has failed on another of its CPUs, which has parked and counted it.
+    if !decided {
+        return;
+    }
     console::flush(cpu.plan());
     match fate {
         Fate::Restarted => {}

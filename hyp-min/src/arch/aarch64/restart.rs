@@ -34,10 +34,33 @@ pub(super) fn count(subject: &Subject<'_>) -> bool {
 
 /// The domain has been about to start again and does not.
 fn give_up(cpu: &'static PerCpu, from: u32, why: &'static str) {
-    if cpu.state.change(from, state::PARKED) {
+    park_from(cpu, cpu.id.0, cpu.state, from, why);
+}
+
+fn park_from(cpu: &'static PerCpu, id: u16, state: &DomainState, from: u32, why: &'static str) {
+    if state.change(from, state::PARKED) {
         cpu.log.last_words(true);
-        defmt::error!("parked domain {=u16}: {=str}", cpu.id.0, why);
+        defmt::error!("parked domain {=u16}: {=str}", id, why);
         park::ended(cpu, true);
+    }
+}
+
+/// EL2 has failed on this CPU while a domain was between two runs: its own, or one whose watchdog it looks after. It may have
+/// been the one to bring that to its end, so nothing comes of it any more.
+pub(super) fn abandon(cpu: &'static PerCpu) {
+    let why = "the hypervisor has failed between its runs";
+    for (id, domain) in (0..).zip(cpu.plan().domains) {
+        let (own, state) = (id == cpu.id.0, state::state_of(domain));
+        if own || domain.watchdog_ms != 0 && domain.watcher == cpu.index {
+            if state.status().is() == state::ENDING {
+                revoke::revoke(domain);
+            }
+            park_from(cpu, id, state, state::ENDING, why);
+        }
+        if own {
+            park_from(cpu, id, state, state::RESTARTING, why);
+            park_from(cpu, id, state, state::RELOADING, why);
+        }
     }
 }
 
@@ -68,6 +91,8 @@ pub(super) fn step(cpu: &'static PerCpu, status: Status) {
 /// All CPUs are here: makes everything as it was at the first start, and enters.
 fn begin(cpu: &'static PerCpu) {
     cpu.deadlines.clear(Duty::Restart);
+    // Before the interrupts are reset: whoever looks after it may still be raising its signal.
+    watchdog::rest(cpu.state);
     // Here, where all CPUs have left what they were about: one may have been in the middle of starting another.
     for vcpu in &cpu.state.vcpus {
         vcpu.state.store(vcpu::OFF, Ordering::Relaxed);
@@ -90,11 +115,13 @@ fn begin(cpu: &'static PerCpu) {
             return give_up(cpu, state::RELOADING, "the redistributor of one of its CPUs does not follow");
         }
     }
-    watchdog::rest(cpu.state);
     reload(cpu);
     revoke::restore(cpu.domain());
-    cpu.state.begin_next_run();
-    enter::anew(cpu)
+    if cpu.state.begin_next_run() {
+        enter::anew(cpu);
+    }
+    // EL2 has failed on another of its CPUs.
+    revoke::revoke(cpu.domain());
 }
 
 /// Writes every byte of the domain's RAM: what the image has for it, and zeroes. Cleaned to the point of coherency, so that a

@@ -18,15 +18,20 @@ const VALID: u64 = 1;
 pub(super) fn revoke(domain: &Domain) {
     change_root(domain, |entry| entry & !VALID);
     // Maintenance is by the VMID in VTTBR_EL2, which may be another domain's here. Its root leads nowhere by now, so nothing
-    // can be walked with this CPU's EL1 registers under that VMID.
-    let own = mrs!("vttbr_el2");
-    // SAFETY: no guest runs on this CPU until VTTBR_EL2 has its own value again.
-    unsafe { asm!("dsb ish", "msr vttbr_el2, {}", "isb", in(reg) domain.vttbr, options(nostack, preserves_flags)) };
+    // can be walked with this CPU's EL1 registers under that VMID. The size of the root is VTCR_EL2's: it changes second and
+    // comes back first, so that the domain of this CPU is never walked by another's.
+    let (own, own_control) = (mrs!("vttbr_el2"), mrs!("vtcr_el2"));
+    // SAFETY: no guest runs on this CPU until both have their own values again.
+    unsafe {
+        asm!("dsb ish", "msr vttbr_el2, {}", "isb", "msr vtcr_el2, {}", "isb", in(reg) domain.vttbr, in(reg) domain.vtcr, options(nostack, preserves_flags))
+    };
     // The event is for a CPU that sleeps in WFE, where no interrupt may reach it.
     // SAFETY: maintenance of this domain's translations; EL2's own are another regime.
     unsafe { asm!("tlbi vmalls12e1is", "dsb ish", "sev", options(nostack, preserves_flags)) };
     // SAFETY: what was there before.
-    unsafe { asm!("msr vttbr_el2, {}", "isb", in(reg) own, options(nostack, preserves_flags)) };
+    unsafe {
+        asm!("msr vtcr_el2, {}", "isb", "msr vttbr_el2, {}", "isb", in(reg) own_control, in(reg) own, options(nostack, preserves_flags))
+    };
 }
 
 /// Makes the root's entries valid again: exactly those that were (a plan has no invalid entry that is not zero). While every

@@ -12,6 +12,7 @@ use crate::{console, state, watchdog};
 use cofferdam_plan::{DomainFlags, IntId, va};
 use hyp_min::vdev::syndrome::{self, Injection, ec};
 use hyp_min::vdev::sysreg::{Policy, policy};
+use hyp_min::vdev::watchdog::FRAMES_SIZE;
 use hyp_min::vdev::{Access, Outcome, dist, dist2, idreg, redist};
 
 /// HVC from AArch64.
@@ -101,7 +102,7 @@ fn data_abort<const INJECTED: bool>(cpu: &'static PerCpu, esr: u64) {
     }
 }
 
-/// The three emulated frames, the distributor first.
+/// The emulated frames, the distributor first.
 #[inline(always)]
 fn emulate<const INJECTED: bool>(cpu: &'static PerCpu, ipa: u64, size: u8, write: Option<u64>) -> Outcome {
     let header = cpu.plan().header;
@@ -127,6 +128,10 @@ fn emulate<const INJECTED: bool>(cpu: &'static PerCpu, ipa: u64, size: u8, write
         let outcome = console::access(cpu, Access { offset: offset as u32, size, write });
         cpu.again.set(outcome.is_none());
         return outcome.unwrap_or(Outcome::Abort);
+    }
+    let offset = ipa.wrapping_sub(cpu.domain().watchdog_ipa.0);
+    if offset < FRAMES_SIZE {
+        return watchdog::access(cpu, Access { offset: offset as u32, size, write });
     }
     Outcome::Abort
 }

@@ -245,6 +245,7 @@ impl Build {
             d.area_va = AREAS + 0x80_0000 + n * 0x1_0000;
             d.root_entries = 4;
             d.vuart_intid = IntId(34 + n as u32);
+            (d.watchdog_ipa, d.watchdog_intid) = (NO_WINDOW, NO_INTID);
             d.flags = DomainFlags::CONSOLE | if n == 0 { DomainFlags::INPUT } else { 0 };
             d.first_vcpu = first_vcpu;
             d.vcpu_count = vcpu_count;

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // memory of this domain's own; calls
 
 use super::address;
-use crate::probe::store64;
+use crate::probe::{load8, load32, load64, store16, store64};
 use crate::report::Report;
 use core::arch::asm;
 use core::time::Duration;
@@ -112,4 +112,51 @@ pub(super) fn watchdog_calls(report: &mut Report) {
     report.equal("GET_TIMELEFT", watchdog(GET_TIMELEFT, 0)[1], 2);
     pat_for(Duration::from_millis(500));
     report.equal("PET", watchdog(PET, 0)[0], 0);
+}
+
+// The frames of a watchdog (BSA 1.0, Generic Watchdog), the refresh frame a page behind the control frame.
+const WCS: u64 = 0;
+const WOR: u64 = 8;
+const WCV: u64 = 0x10;
+const IIDR: u64 = 0xFCC;
+const WRR: u64 = 0x1000;
+/// GICD_ISPENDR<n>, where the scenario's board has it.
+const ISPENDR: u64 = 0x0800_0200;
+
+/// Whatever is written to its registers, it goes on, and for no longer than the layout allows; the first signal comes and goes.
+/// Then the end, unpatted (I41). The scenario allows a second.
+pub(super) fn watchdog_registers(report: &mut Report) {
+    let (frames, spi) = (address("frames"), address("spi"));
+    let read = |offset| load64(frames + offset, 0).unwrap_or(u64::MAX);
+    let write = |offset, value| store64(frames + offset, value).is_ok();
+    let is_pending = || load32(ISPENDR + spi / 32 * 4, 0).is_ok_and(|word| word >> (spi % 32) & 1 == 1);
+    let half = clock::to_ticks(Duration::from_millis(500));
+    report.equal("W_IIDR: revision 1", load32(frames + IIDR, 0).unwrap_or(0), 0x1_0000);
+    report.equal("  in the refresh frame too", load32(frames + WRR + IIDR, 0).unwrap_or(0), 0x1_0000);
+    report.equal("WOR: half of what the layout allows", read(WOR), half);
+    report.check("WCS = 0 does not stop it", write(WCS, 0) && read(WCS) & 1 == 1, read(WCS));
+    report.check("WOR = all ones is not longer", write(WOR, u64::MAX) && read(WOR) == half, read(WOR));
+    report.check("WOR = half is half", write(WOR, half / 2) && read(WOR) == half / 2, read(WOR));
+    report.check("and longer again", write(WOR, half) && read(WOR) == half, read(WOR));
+    report.check("WCV = all ones is ignored", write(WCV, u64::MAX) && read(WCV) < clock::ticks() + half, read(WCV));
+    let narrow = [load8(frames, 0).is_err(), store16(frames + WOR, 0).is_err(), load64(frames + 4, 0).is_err()];
+    report.check("no bytes, no halves, nothing across", narrow == [true; 3], "");
+    report.check("nothing behind", load32(frames + 0x2000, 0).is_err(), "");
+    for offset in (0..0x2000).step_by(8).filter(|offset| *offset != WOR) {
+        let _ = store64(frames + offset, u64::MAX);
+    }
+    report.equal("every other register written: WOR", read(WOR), half);
+    write(WRR, 0);
+    report.check("patted: no signal", read(WCS) & 2 == 0 && !is_pending(), "");
+    let end = clock::ticks() + half * 9 / 5;
+    while clock::ticks() < end && !is_pending() {
+        clock::sleep(Duration::from_millis(10));
+    }
+    report.check("not patted: the first signal", read(WCS) & 2 != 0 && is_pending(), "");
+    write(WRR, 0);
+    report.check("patted: it is gone", read(WCS) & 2 == 0 && !is_pending(), "");
+    mute();
+    loop {
+        cpu::relax();
+    }
 }

@@ -86,6 +86,7 @@ pub const ATTACKS: &[(&str, Attack)] = &[
     ("spin-unpatted", lifecycle::spin_unpatted),
     ("sleep-unpatted", lifecycle::sleep_unpatted),
     ("watchdog-calls", lifecycle::watchdog_calls),
+    ("watchdog-registers", lifecycle::watchdog_registers),
     ("pile-up", delivery::pile_up),
     ("never-ends", delivery::never_ends),
     ("states", delivery::states),
