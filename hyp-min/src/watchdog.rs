@@ -12,7 +12,7 @@ use cofferdam_plan::{Domain, NO_INTID};
 use core::sync::atomic::Ordering;
 use cortex_a::asm::barrier;
 use hyp_min::vdev::psci::SUCCESS;
-use hyp_min::vdev::watchdog::{Answer, Watch, decide, frames};
+use hyp_min::vdev::watchdog::{Answer, FRAMES_SIZE, Watch, decide, frames};
 use hyp_min::vdev::{Access, Outcome};
 
 fn ticks(ms: u32) -> u64 {
@@ -95,10 +95,14 @@ pub(crate) fn call(cpu: &PerCpu, command: u32, argument: u32) -> i64 {
     SUCCESS
 }
 
-/// An access of this CPU's domain to the frames of its watchdog.
+/// An access of this CPU's domain that no other emulated frame has answered: to the frames of its watchdog, or to nothing.
 #[inline(never)]
-pub(crate) fn access(cpu: &PerCpu, access: Access) -> Outcome {
-    let touch = frames(access, &watch(cpu.domain(), cpu.state));
+pub(crate) fn access(cpu: &PerCpu, ipa: u64, size: u8, write: Option<u64>) -> Outcome {
+    let offset = ipa.wrapping_sub(cpu.domain().watchdog_ipa.0);
+    if offset >= FRAMES_SIZE {
+        return Outcome::Abort;
+    }
+    let touch = frames(Access { offset: offset as u32, size, write }, &watch(cpu.domain(), cpu.state));
     if touch.pats {
         patted(cpu, touch.every);
     }

@@ -12,7 +12,6 @@ use crate::{console, state, watchdog};
 use cofferdam_plan::{DomainFlags, IntId, va};
 use hyp_min::vdev::syndrome::{self, Injection, ec};
 use hyp_min::vdev::sysreg::{Policy, policy};
-use hyp_min::vdev::watchdog::FRAMES_SIZE;
 use hyp_min::vdev::{Access, Outcome, dist, dist2, idreg, redist};
 
 /// HVC from AArch64.
@@ -129,11 +128,7 @@ fn emulate<const INJECTED: bool>(cpu: &'static PerCpu, ipa: u64, size: u8, write
         cpu.again.set(outcome.is_none());
         return outcome.unwrap_or(Outcome::Abort);
     }
-    let offset = ipa.wrapping_sub(cpu.domain().watchdog_ipa.0);
-    if offset < FRAMES_SIZE {
-        return watchdog::access(cpu, Access { offset: offset as u32, size, write });
-    }
-    Outcome::Abort
+    watchdog::access(cpu, ipa, size, write)
 }
 
 #[inline(never)]
