@@ -15,7 +15,9 @@ const FILES: [(&str, &str, &str); 2] = [
     ("u-boot.bin", "u-boot-qemu", "usr/lib/u-boot/qemu_arm64/u-boot.bin"),
     ("QEMU_EFI.fd", "qemu-efi-aarch64", "usr/share/qemu-efi-aarch64/QEMU_EFI.fd"),
 ];
-const KERNEL: &str = "linux-image-cloud-arm64";
+/// Kernels: the folder below `debian/`, the package. The first has what virtual machines need and little more, the second
+/// drivers for real hardware too.
+const KERNELS: [(&str, &str); 2] = [("", "linux-image-cloud-arm64"), ("full/", "linux-image-arm64")];
 const BUSYBOX: &str = "busybox-static";
 
 /// The file behind `name`, `None` where it is no `debian/…` name.
@@ -24,23 +26,26 @@ const BUSYBOX: &str = "busybox-static";
 /// The package cannot be fetched, or has no such file any more.
 pub(crate) fn find(name: &str) -> Result<Option<PathBuf>, Trouble> {
     let Some(file) = name.strip_prefix("debian/") else { return Ok(None) };
-    match file {
-        "Image" => kernel().map(Some),
-        _ if let Some(modules) = modules_of(file) => initrd(file, &modules).map(Some),
-        _ => match FILES.iter().find(|(known, ..)| *known == file) {
-            Some((_, package, path)) => existing(setup::unpacked(package)?.join(path)).map(Some),
-            None => Ok(None),
-        },
+    for (folder, package) in KERNELS {
+        match file.strip_prefix(folder) {
+            Some("Image") => return kernel(package).map(Some),
+            Some(own) if let Some(modules) = modules_of(own) => return initrd(file, package, &modules).map(Some),
+            _ => {}
+        }
+    }
+    match FILES.iter().find(|(known, ..)| *known == file) {
+        Some((_, package, path)) => existing(setup::unpacked(package)?.join(path)).map(Some),
+        None => Ok(None),
     }
 }
 
-/// The one kernel in `/boot`.
-fn kernel() -> Result<PathBuf, Trouble> {
-    let boot = setup::unpacked(KERNEL)?.join("boot");
+/// The one kernel in `/boot` of `package`.
+fn kernel(package: &str) -> Result<PathBuf, Trouble> {
+    let boot = setup::unpacked(package)?.join("boot");
     let entries = fs::read_dir(&boot).map_err(Trouble::file(&boot, "list"))?.flatten().map(|entry| entry.path());
     let is_kernel =
         |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz-"));
-    entries.into_iter().find(is_kernel).ok_or_else(|| Trouble::other(format!("{KERNEL} has no kernel in boot/")))
+    entries.into_iter().find(is_kernel).ok_or_else(|| Trouble::other(format!("{package} has no kernel in boot/")))
 }
 
 /// The kernel modules that the name of an initial RAM disk asks for: `initrd+sbsa_gwdt+virtio_net.cpio` two, `initrd.cpio`
@@ -55,7 +60,7 @@ fn modules_of(file: &str) -> Option<Vec<&str>> {
 
 /// `qemu/linux/init`, busybox, and `modules` with all they depend on; packed anew each time: it takes no longer than finding out
 /// whether it is needed.
-fn initrd(file: &str, modules: &[&str]) -> Result<PathBuf, Trouble> {
+fn initrd(file: &str, package: &str, modules: &[&str]) -> Result<PathBuf, Trouble> {
     let init = repo::read(&repo::root().join("qemu/linux/init"))?;
     let busybox = repo::read(&existing(setup::unpacked(BUSYBOX)?.join("bin/busybox"))?)?;
     let mut archive = Archive::new();
@@ -65,7 +70,7 @@ fn initrd(file: &str, modules: &[&str]) -> Result<PathBuf, Trouble> {
     archive.program("bin/busybox", &busybox);
     archive.program("init", &init);
     if !modules.is_empty() {
-        let known = all_modules(&setup::unpacked(KERNEL)?.join("lib/modules"))?;
+        let known = all_modules(&setup::unpacked(package)?.join("lib/modules"))?;
         let mut order = Vec::new();
         for module in modules {
             with_dependencies(module, &known, &mut order)?;
@@ -109,7 +114,7 @@ fn with_dependencies(
     if order.iter().any(|(other, _)| *other == name) {
         return Ok(());
     }
-    let path = known.get(&name).ok_or_else(|| Trouble::other(format!("{KERNEL} has no module {module}")))?;
+    let path = known.get(&name).ok_or_else(|| Trouble::other(format!("the kernel's package has no module {module}")))?;
     let bytes = repo::read(path)?;
     let info = Elf::new(&bytes)?.section(".modinfo").unwrap_or(&[]);
     let depends = info.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(b"depends=")).unwrap_or(&[]);
