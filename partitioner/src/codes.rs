@@ -86,6 +86,8 @@ codes! {
     NO_ROOM_FOR_IMAGE = error(324);
     /// The image would lie at addresses EL2 uses for itself.
     IMAGE_IN_WINDOW = error(325);
+    /// A generated device tree would describe no memory.
+    ALL_HIDDEN = error(326);
 
     /// One CPU in two domains, or twice in one.
     CPU_TWICE = error(401);

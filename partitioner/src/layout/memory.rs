@@ -22,6 +22,15 @@ pub(super) fn read<'a>(domain: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) 
         diagnostics
             .push(d.help("add memory@40000000 { device_type = \"memory\"; reg = <0x0 0x40000000 0x0 0x01000000>; };"));
     }
+    // A tree of its own may describe whatever it likes.
+    if let Some(first) = list.first().filter(|_| domain.property("dtb").is_none())
+        && list.iter().all(|memory| memory.hidden)
+    {
+        let at = first.node.property("hidden").map_or(first.span, Property::span);
+        let message = "the device tree of domain `{0}` would describe no memory: all it has is `hidden`";
+        let d = Diagnostic::new(codes::ALL_HIDDEN, at, message).args(&[Arg::Text(domain.name())]);
+        diagnostics.push(d.help("take `hidden` from what the guest is to use as RAM, or add memory without it"));
+    }
     list
 }
 
