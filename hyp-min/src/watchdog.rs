@@ -1,6 +1,6 @@
-//! Watchdogs: a domain pats its own, and a CPU of another domain, which the plan names, looks whether it has.
+//! Watchdogs: a domain pats its own, and a CPU which the plan names looks whether it has.
 //!
-//! Nothing on the domain's own CPUs is relied on: it may have masked whatever comes to them. The look comes at a rate that the
+//! Nothing that the domain could mask is relied on: that CPU is another domain's, or its interrupts are injected. The look comes at a rate that the
 //! plan decides, so that no guest makes another domain's CPU exit more often.
 
 use crate::arch::aarch64::park;

@@ -251,7 +251,7 @@ pub struct Domain {
     pub restart_limit: u32,
     /// Longest time between two pats of its watchdog in milliseconds, 0 without one.
     pub watchdog_ms: u32,
-    /// The CPU, of another domain, that looks after its watchdog. 0 without one.
+    /// The CPU that looks after its watchdog: of another domain, or its own with injected delivery. 0 without one.
     pub watcher: CpuIndex,
     /// After a fault or an expired watchdog, see [`Policy`].
     pub on_fault: u8,

@@ -32,12 +32,12 @@ impl<'a> Input<'_, 'a, '_> {
     }
 
     /// The CPU that looks after the watchdog of `domain`: that of vCPU 0 of the next domain, by the order of the layout and round
-    /// its end, that cannot hold off EL2's interrupts because its own are injected; else of the next.
+    /// its end, the domain itself the last, that cannot hold off EL2's interrupts because its own are injected; else of the next.
     pub(super) fn watcher(&self, domain: usize) -> CpuIndex {
         let domains = &self.layout.domains;
         let others = (domain + 1..domains.len()).chain(0..domain);
         let sure = |id: &usize| domains.get(*id).is_some_and(|domain| delivery::of(domain) == Delivery::Injected);
-        let chosen = others.clone().find(sure).or(others.clone().next()).unwrap_or(0);
+        let chosen = others.clone().chain([domain]).find(sure).or(others.clone().next()).unwrap_or(0);
         CpuIndex(domains.iter().take(chosen).map(|domain| domain.cpus.len()).sum::<usize>() as u16)
     }
 

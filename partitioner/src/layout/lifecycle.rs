@@ -6,7 +6,8 @@
 use super::words;
 use crate::codes;
 use crate::devices;
-use crate::model::{Board, DeviceGrant, Domain, Lifecycle};
+use crate::model::{Board, Delivery, DeviceGrant, Domain, Lifecycle};
+use crate::resolve::delivery;
 use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Node, Property};
 use cofferdam_plan::{Policy, RESTART_PERIOD_S};
 
@@ -86,7 +87,8 @@ fn watchdog<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> u32 {
     asked.clamp(*WATCHDOG_MS.start(), *WATCHDOG_MS.end()) as u32
 }
 
-/// A watchdog must work against the domain it watches, so a CPU of another domain looks after it, by EL2's timer.
+/// A watchdog must work against the domain it watches, so a CPU looks after it, by EL2's timer, that the domain cannot keep from
+/// doing so: another's, or its own where its interrupts are injected.
 pub(super) fn watchdogs_have_a_watcher<'a>(
     board: &Board<'a>,
     domains: &[Domain<'a>],
@@ -101,12 +103,12 @@ pub(super) fn watchdogs_have_a_watcher<'a>(
             diagnostics.push(d.help("leave it out, or take a board with a GICv3"));
         }
     } else if let [domain] = domains
+        && delivery::of(domain) == Delivery::Direct
         && let Some(property) = domain.node.property("watchdog-ms")
     {
         let message = "nobody could look after the watchdog of domain `{0}`: it has the only CPUs";
         let d = Diagnostic::new(codes::NO_WATCHER, property.span(), message).args(&[Arg::Text(domain.name)]);
-        let help =
-            "a guest can keep every interrupt from its own CPUs; add a domain, however small, on a CPU of its own";
+        let help = "with direct delivery a guest can keep every interrupt from its own CPUs; say delivery = \"injected\", or add a domain, however small";
         diagnostics.push(d.help(help));
     }
 }

@@ -83,7 +83,7 @@ pub(crate) fn watchdog_registers_are_its_own(work: &Work<'_, '_>, id: DomainId, 
     }
 }
 
-/// I41: who looks after a watchdog is a CPU of another domain, which does so at least twice within its time, gets EL2's
+/// I41: who looks after a watchdog is a CPU of another domain, or its own where it has nothing to hold off EL2's interrupts with, does so at least twice within its time, gets EL2's
 /// interrupts, and no more often than that asks for.
 pub(crate) fn i41_watchdogs_have_a_watcher(work: &Work<'_, '_>, report: &mut Report<'_>) {
     let watched = || work.domains().filter(|(_, d)| d.watchdog_ms != 0);
@@ -94,9 +94,11 @@ pub(crate) fn i41_watchdogs_have_a_watcher(work: &Work<'_, '_>, report: &mut Rep
             if d.watcher != CpuIndex(0) {
                 bad("has a watcher and no watchdog");
             }
-        } else if watcher.is_none_or(|cpu| cpu.domain == id.0 || cpu.watch_ms == 0 || cpu.watch_ms > d.watchdog_ms / 2)
-        {
-            bad("has a watchdog that nobody else looks after in time");
+        } else if watcher.is_none_or(|cpu| {
+            let own = cpu.domain == id.0 && d.flags & DomainFlags::INJECTED == 0;
+            own || cpu.watch_ms == 0 || cpu.watch_ms > d.watchdog_ms / 2
+        }) {
+            bad("has a watchdog that nobody sure looks after in time");
         } else if work.plan.header.flags & HeaderFlags::GROUP0 == 0 {
             bad("has a watchdog, but EL2 has no interrupts");
         }

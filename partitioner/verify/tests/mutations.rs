@@ -420,7 +420,7 @@ changes! { from watched();
     watchdog_of_its_own: |b| {
         b.domains[0].watcher = CpuIndex(0);
         (b.cpus[0].watch_ms, b.cpus[1].watch_ms) = (100, 0);
-    } => Finding::BadDomain { why: "has a watchdog that nobody else looks after in time", .. },
+    } => Finding::BadDomain { why: "has a watchdog that nobody sure looks after in time", .. },
     watchdog_unwatched: |b| b.cpus[1].watch_ms = 0 => Finding::BadDomain { .. },
     watchdog_watched_rarely: |b| b.cpus[1].watch_ms = 300 => Finding::BadDomain { .. },
     watchdog_watched_too_often: |b| b.cpus[1].watch_ms = 1 => Finding::BadCpu { .. },
@@ -458,8 +458,21 @@ changes! { from watched_by_registers();
     watchdog_interrupt_of_another: |b| b.lines[7].domain = 1 => Finding::BadDomain { .. },
 }
 
+/// The same, where `alpha` has injected delivery and its own CPU looks.
+fn watching_itself() -> Build {
+    let mut b = watched();
+    let d = &mut b.domains[0];
+    d.flags = d.flags & !DomainFlags::TRAP_WFI | DomainFlags::INJECTED;
+    d.watcher = CpuIndex(0);
+    (b.cpus[0].watch_ms, b.cpus[1].watch_ms) = (100, 0);
+    b.lines.push(Line { intid: IntId(25), domain: 0, kind: line::MAINTENANCE, edge: 0, name: Name::default() });
+    b
+}
+
 #[test]
 fn the_restarting_plan_is_sound() {
+    let (result, findings) = watching_itself().blob().verify();
+    assert!(result.is_ok(), "{findings:#?}");
     let (result, findings) = watched_by_registers().blob().verify();
     assert!(result.is_ok(), "{findings:#?}");
     let (result, findings) = watched().blob().verify();
