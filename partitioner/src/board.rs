@@ -49,6 +49,9 @@ pub fn read<'a>(tree: Tree<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> Board<
     for controller in devices::reset_controllers(tree) {
         push(&mut board.resets, controller, controller, "lines that reset it", diagnostics);
     }
+    if let Some(host) = &board.pci {
+        pci::check::board(host, diagnostics);
+    }
     services::forbidden(&mut board, diagnostics);
     board
 }

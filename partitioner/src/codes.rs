@@ -1,4 +1,4 @@
-//! Every code this crate raises. Number = group × 100 + ordinal of the check in its group; E and W share the numbers.
+//! Every code this crate raises. Number = group × 100 + ordinal of the check in its group; E and W share the numbers; notes have a W.
 //!
 //! A code is never reused. Each has one `docs/codes/<code>.md` and at least one fixture; `tests/fixtures.rs` holds the
 //! three against each other through [`ALL`].
@@ -124,6 +124,10 @@ codes! {
     BAD_INTERRUPT_MAP = error(509);
     /// `interrupt-map-mask` of the wrong length.
     BAD_INTERRUPT_MASK = error(510);
+    /// `msi-map` that cannot be read.
+    MSI_MAP = error(513);
+    /// One DeviceID at the ITS, two domains.
+    DEVICE_ID_TWICE = error(514);
     /// An interrupt controller this version does not drive.
     GIC_VERSION = error(517);
     /// Too few redistributors for the CPUs.
@@ -141,8 +145,32 @@ codes! {
     BUS_RANGE = error(602);
     /// A PCI function whose `reg` does not name it.
     PCI_FUNCTION = error(603);
+    /// A PCI function's bus number that is not its bus's.
+    PCI_BUS = error(604);
+    /// Two nodes of one PCI function.
+    BDF_TWICE = error(605);
+    /// A function of a device whose function 0 is not there.
+    NO_FUNCTION_ZERO = error(606);
+    /// Functions of one device, two domains.
+    DEVICE_SPLIT = error(607);
+    /// Functions behind one conventional PCI bridge, two domains.
+    BRIDGE_SPLIT = error(610);
+    /// Bus numbers of bridges that do not nest.
+    BUS_NUMBERS = error(611);
+    /// Two base address registers in one place.
+    BAR_TWICE = error(613);
+    /// A 64-bit base address register without room for its upper half.
+    BAR_WIDTH = error(614);
     /// A PCI function's I/O BAR demanded where there are no I/O ports.
     IO_BAR_WITHOUT_PORTS = error(619);
+    /// An I/O BAR for which the host bridge's I/O window has no room.
+    IO_WINDOW = error(621);
+    /// A function's I/O BARs stay unassigned.
+    IO_BAR_HIDDEN = note(622);
+    /// What identifies a function is missing or cannot be.
+    PCI_IDS = error(623);
+    /// A function of a domain that restarts, which nothing resets.
+    NO_RESET = warning(625);
     /// Two host bridges with one domain number.
     PCI_DOMAIN_TWICE = error(627);
     /// `io-ports` where there are no I/O ports.
@@ -152,10 +180,29 @@ codes! {
     /// One I/O port, two owners.
     PORT_TWICE = error(630);
 
+    /// A `reg` entry of a function that is no base address register.
+    BAR_SHAPE = error(631);
+    /// A function with nothing but I/O BARs where there are no I/O ports.
+    ONLY_IO_BARS = error(632);
+    /// Capabilities that cannot be.
+    CAPABILITIES = error(633);
+    /// `io-bars` that names no I/O BAR of the domain.
+    NOT_AN_IO_BAR = error(634);
+
     /// A device that may master the bus, and no IOMMU in front of it.
     NO_IOMMU = error(701);
+    /// One stream ID, two domains.
+    STREAM_TWICE = error(702);
+    /// `iommu-map` that cannot be read.
+    IOMMU_MAP = error(703);
+    /// Functions no IOMMU can tell apart, two domains.
+    GROUP_SPLIT = error(705);
     /// An IOMMU asked for by a domain.
     IOMMU_GRANTED = error(713);
+    /// A domain trusted with DMA whose RAM lies elsewhere than it sees it.
+    TRUSTED_ELSEWHERE = error(714);
+    /// `dma = "trusted"` that changes nothing.
+    NEEDLESS_TRUST = warning(715);
 
     /// One device, two owners.
     DEVICE_TWICE = error(801);

@@ -166,7 +166,10 @@ pub fn plan<'a, 'm>(
             ports: if board.arch.io_ports_supported() { PortBitmap::all(memory.blob, layout)? } else { &[] },
         }));
     }
-    functions_are_for_later(layout, diagnostics);
+    // A layout may be checked today; no image is made of it.
+    if hypervisor.build_id != HypImage::NOMINAL.build_id {
+        functions_are_for_later(layout, diagnostics);
+    }
     let Memory { blob, pieces, payloads, ranges, scratch, bytes: strings } = memory;
     let blob = blob.as_mut_bytes();
     let mut pieces = List::new(pieces, Lent::Pieces);

@@ -11,6 +11,7 @@ mod features;
 mod files;
 mod functions;
 mod interrupts;
+mod isolation;
 mod lifecycle;
 mod memory;
 mod owners;
@@ -64,6 +65,7 @@ pub fn read<'a, 'm>(
     for (index, domain) in domains.iter_mut().enumerate() {
         let first = lists.ports.len();
         ports::requested(board, index, domain.node, &mut lists.ports, diagnostics)?;
+        functions::io_bars(board, index, domain.node, &lists, diagnostics);
         access::describe(board, domain, &mut lists, diagnostics)?;
         domain.ports = first..lists.ports.len();
     }
@@ -74,6 +76,9 @@ pub fn read<'a, 'm>(
     lifecycle::watchdogs_have_a_watcher(board, &domains, diagnostics);
     domain::check_cpus(board, &domains, diagnostics);
     interrupts::check_owners(board, &domains, &lists, diagnostics);
+    functions::check(board, &domains, &lists, diagnostics);
+    isolation::check(board, &domains, &lists, diagnostics);
+    isolation::trust(board, &domains, &lists, diagnostics);
     pages::check(board, &domains, &lists, memory.sort, diagnostics)?;
     ports::check_owners(&domains, &lists.ports, memory.sort, diagnostics)?;
     let input = console::input(board, node, &domains, diagnostics);

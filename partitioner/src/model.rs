@@ -233,6 +233,8 @@ pub struct Domain<'a> {
     pub lifecycle: Lifecycle,
     /// `delivery`, where the layout decides it.
     pub delivery: Option<At<Delivery>>,
+    /// `dma = "trusted"`: its devices without an IOMMU may master the bus, which holds nothing back.
+    pub trusted_dma: Option<Span>,
     /// Its part of [`Layout::devices`].
     pub devices: core::ops::Range<usize>,
     /// Its part of [`Layout::ports`].

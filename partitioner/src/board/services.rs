@@ -2,7 +2,7 @@
 
 use super::carve;
 use crate::arch::Arch;
-use crate::cells::{is_live, is_pci, windows};
+use crate::cells::{Window, is_live, is_pci, windows};
 use crate::codes;
 use crate::devices;
 use crate::interrupts::{self, Line};
@@ -97,7 +97,10 @@ pub(super) fn forbidden<'a>(board: &mut Board<'a>, diagnostics: &mut Diagnostics
         if !pci_host {
             continue;
         }
-        for window in windows(node, "ranges") {
+        // Where there are I/O ports, an I/O window holds ports, not memory.
+        let ports = board.arch.io_ports_supported();
+        let io = |window: &Window| window.child.space >> 24 & 3 == 1;
+        for window in windows(node, "ranges").filter(|window| !(ports && io(window))) {
             if let Some(region) = PaRegion::new(Pa(window.parent.low), window.size) {
                 let entry = Carveout { region, node, span: window.span };
                 super::push(&mut board.forbidden, entry, node, WHAT, diagnostics);

@@ -200,6 +200,7 @@ pub(super) fn describe<'a>(
             registers(board, domain, &grant, node, lists, diagnostics)?;
             interrupts::collect(board, domain, &grant, node, lists, diagnostics)
         })?;
+        functions::ports(board, domain, &grant, lists, diagnostics)?;
         let (all_regions, all_lines) = (lists.regions.len(), lists.interrupts.len());
         let something =
             all_regions > regions || all_lines > lines || lists.ports.len() > port || grant.function.is_some();

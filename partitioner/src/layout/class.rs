@@ -56,18 +56,24 @@ pub(super) fn check<'a>(
             diagnostics.push(d.help("if this domain is to have that power, say so: board-authority = <&…>;"));
         }
     }
-    // A node on a bus of its own (I2C, SPI) masters nothing; one with registers the CPU reaches may.
-    let mapped = cells::reg(node).any(|reg| crate::address::locate(node, &reg).is_ok());
-    if mapped && !devices::is_harmless(node) && devices::authority(board, node).is_none() {
+    if masters(board, node) && domain.trusted_dma.is_none() {
         let message =
             "domain `{0}` asks for {1}, which may read and write memory by itself, and no IOMMU holds it back";
         let d = Diagnostic::new(codes::NO_IOMMU, grant.span, message).args(&args);
         let place = node.property("compatible").map_or(node.span(), Property::value_span);
         let d = d.also(place, "this is not on the list of devices known to have no DMA");
-        diagnostics.push(d.help("leave it out; devices behind an IOMMU are not supported yet"));
+        diagnostics.push(d.help(
+            "leave it out; or, if this domain may reach all of memory: dma = \"trusted\"; and direct-map; memory",
+        ));
     }
     suppliers(domain, grant, node, lists, diagnostics);
     true
+}
+
+/// Whether a device may master the bus. A node on a bus of its own (I2C, SPI) does not; one with registers the CPU reaches may.
+pub(super) fn masters(board: &Board<'_>, node: Node<'_>) -> bool {
+    let mapped = cells::reg(node).any(|reg| crate::address::locate(node, &reg).is_ok());
+    mapped && !devices::is_harmless(node) && devices::authority(board, node).is_none()
 }
 
 /// Every supplier of a device is fixed or belongs to the same domain; every clock of somebody else has a known rate.

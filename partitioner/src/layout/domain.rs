@@ -64,6 +64,7 @@ pub(super) fn read<'a>(board: &Board<'a>, node: Node<'a>, diagnostics: &mut Diag
         scrub_at_boot: scrub(node, diagnostics),
         lifecycle: lifecycle::read(node, diagnostics),
         delivery: delivery(board, node, diagnostics),
+        trusted_dma: trusted_dma(node, diagnostics),
         devices: 0..0,
         ports: 0..0,
     }
@@ -234,6 +235,20 @@ fn delivery<'a>(board: &Board<'a>, node: Node<'a>, diagnostics: &mut Diagnostics
         diagnostics.push(d.help("let its `interrupts` name PPI 9, or leave `delivery` out"));
     }
     Some(At { value, span })
+}
+
+/// `dma = "trusted"`, where it stands.
+fn trusted_dma<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> Option<Span> {
+    let property = node.property("dma")?;
+    if property.string()? != "trusted" {
+        words::wrong_type(
+            property,
+            "`trusted`; without the word an IOMMU stands in front of every device",
+            diagnostics,
+        );
+        return None;
+    }
+    Some(property.span())
 }
 
 /// Whether RAM is scrubbed before the first entry too.

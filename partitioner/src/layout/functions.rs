@@ -3,10 +3,14 @@
 //! A bridge itself is nobody's: the hypervisor programs it.
 
 use super::access::Lists;
-use crate::cells::is_function;
+use super::words;
+use crate::cells::{self, is_function, target};
 use crate::codes;
 use crate::lent::Full;
-use crate::model::{Board, DeviceGrant};
+use crate::model::{Board, DeviceGrant, Domain, PortGrant};
+use crate::pci;
+use crate::pci::function::ROM;
+use crate::pci::model::{PciFunction, PciHost, Space};
 use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Node, Span};
 
 /// Gives the function `device`, or every function behind the bridge `device`, to the domain of `node`.
@@ -65,4 +69,208 @@ fn give<'a>(node: Node<'a>, grant: usize, lists: &mut Lists<'_, 'a>) -> Option<u
     node.children()
         .filter(|child| child.is_enabled() && !is_function(*child))
         .find_map(|child| give(child, grant, lists))
+}
+
+/// What must be known of every function, whoever finds it, to be sure at boot that it is the one described.
+const IDENTITY: [&str; 4] = ["vendor-id", "device-id", "class-code", "revision-id"];
+
+/// Checks each function that is granted, for itself. What two of them do to each other is in `isolation`.
+pub(super) fn check<'a>(
+    board: &Board<'a>,
+    domains: &[Domain<'a>],
+    lists: &Lists<'_, 'a>,
+    diagnostics: &mut Diagnostics<'_, 'a>,
+) {
+    let Some(host) = &board.pci else { return };
+    for grant in lists.devices.iter() {
+        let (Some(domain), Some(index)) = (domains.get(grant.domain), grant.function) else { continue };
+        let Some(function) = host.functions.get(index) else { continue };
+        identified(host, domain, grant, index, diagnostics);
+        first_function(host, domain, grant, function, lists, diagnostics);
+        if !board.arch.io_ports_supported() {
+            io_bars_hidden(board, domain, grant, function, diagnostics);
+        }
+        if board.arch.hypervisor_supported() {
+            held_back(host, domain, grant, function, diagnostics);
+            resets(domain, grant, function, diagnostics);
+        }
+    }
+}
+
+/// A function and the bridges above it say who they are.
+fn identified<'a>(
+    host: &PciHost<'a>,
+    domain: &Domain<'a>,
+    grant: &DeviceGrant<'a>,
+    index: usize,
+    diagnostics: &mut Diagnostics<'_, 'a>,
+) {
+    for one in core::iter::once(index).chain(host.bridges_above(index)) {
+        let Some(node) = host.functions.get(one).map(|function| function.node) else { continue };
+        let Some(missing) = IDENTITY.iter().find(|name| node.property(name).is_none()) else { continue };
+        let message = "domain `{0}` asks for {1}, but {2} has no `{3}`: whether the function found at boot is the one meant could not be told";
+        let d = Diagnostic::new(codes::PCI_IDS, grant.span, message);
+        let args = [Arg::Text(domain.name), Arg::Node(grant.node), Arg::Node(node), Arg::Text(missing)];
+        let d = d.args(&args).also(node.span(), "{2} is here");
+        diagnostics.push(d.help("give it as configuration space has it; `cargo xtask import lspci` writes the node"));
+    }
+}
+
+/// Whoever looks for functions looks at function 0 of a device first.
+fn first_function<'a>(
+    host: &PciHost<'a>,
+    domain: &Domain<'a>,
+    grant: &DeviceGrant<'a>,
+    function: &PciFunction<'a>,
+    lists: &Lists<'_, 'a>,
+    diagnostics: &mut Diagnostics<'_, 'a>,
+) {
+    if function.above.is_some() || function.bdf.0 & 7 == 0 {
+        // Behind bridges, functions get places of their own on the domain's bus.
+        return;
+    }
+    let zero = host.functions.iter().find(|other| other.bdf.0 == function.bdf.0 & !7);
+    let Some(zero) = zero.filter(|zero| lists.owners.of(zero.node).is_none()) else { return };
+    let message =
+        "domain `{0}` asks for {1}, but not for function 0 of the device, {2}: its operating system would not find it";
+    let d = Diagnostic::new(codes::NO_FUNCTION_ZERO, grant.span, message);
+    let d = d.args(&[Arg::Text(domain.name), Arg::Node(grant.node), Arg::Node(zero.node)]);
+    diagnostics.push(d.also(zero.node.span(), "{2} is here").help("grant {2} too"));
+}
+
+/// I/O BARs where there are no I/O ports: beside memory BARs they are left alone, a function of nothing else cannot work.
+fn io_bars_hidden<'a>(
+    board: &Board<'a>,
+    domain: &Domain<'a>,
+    grant: &DeviceGrant<'a>,
+    function: &PciFunction<'a>,
+    diagnostics: &mut Diagnostics<'_, 'a>,
+) {
+    let bars = || function.bars.iter().take(ROM).flatten();
+    let Some(io) = bars().find(|bar| bar.space == Space::Io) else { return };
+    let args = [Arg::Text(domain.name), Arg::Node(grant.node), Arg::Text(board.arch.name()), Arg::Bytes(io.size)];
+    if bars().all(|bar| bar.space == Space::Io) {
+        let message = "domain `{0}` asks for {1}, which is reached by I/O ports only, and {2} has no I/O ports: it could never work";
+        let d = Diagnostic::new(codes::ONLY_IO_BARS, grant.span, message).args(&args);
+        diagnostics
+            .push(d.also(io.span, "its only way in").help("leave it out; use a device with registers in memory"));
+        return;
+    }
+    let message = "{1} of domain `{0}` has an I/O BAR, and {2} has no I/O ports: the BAR stays unassigned and hidden, the memory BARs work";
+    let d = Diagnostic::new(codes::IO_BAR_HIDDEN, grant.span, message).args(&args).also(io.span, "this BAR");
+    // Vendor and device IDs of Virtio 1.2, 4.1.2.1: a transitional device offers the old interface by its I/O BAR.
+    let transitional = function.id & 0xFFFF == 0x1AF4 && (0x1000..=0x103F).contains(&(function.id >> 16));
+    diagnostics.push(if transitional {
+        d.help("nothing to do: a driver of Virtio 1.0 and later needs no I/O BAR (in QEMU, disable-legacy=on takes it away)")
+    } else {
+        d.help("nothing to do, if the guest's driver uses the memory BARs, as Linux' drivers do where they can")
+    });
+}
+
+/// An SMMU stands in front of the function, or the domain is trusted.
+fn held_back<'a>(
+    host: &PciHost<'a>,
+    domain: &Domain<'a>,
+    grant: &DeviceGrant<'a>,
+    function: &PciFunction<'a>,
+    diagnostics: &mut Diagnostics<'_, 'a>,
+) {
+    if function.stream.is_some() || domain.trusted_dma.is_some() {
+        return;
+    }
+    let message = "domain `{0}` asks for {1}, which may read and write memory by itself, and no SMMU holds it back";
+    let d = Diagnostic::new(codes::NO_IOMMU, grant.span, message);
+    let d = d.args(&[Arg::Text(domain.name), Arg::Node(grant.node), Arg::Node(host.node)]);
+    let d = match host.node.property("iommu-map") {
+        Some(map) => d.also(map.value_span(), "no row of an \"arm,smmu-v3\" is for it"),
+        None => d.also(host.node.span(), "{2} has no `iommu-map`"),
+    };
+    diagnostics.push(d.help(
+        "describe the SMMU: iommu-map in {2}; or, if this domain may reach all of memory: dma = \"trusted\"; and direct-map; memory",
+    ));
+}
+
+/// A function goes into the next run reset, or as the last one left it.
+fn resets<'a>(
+    domain: &Domain<'a>,
+    grant: &DeviceGrant<'a>,
+    function: &PciFunction<'a>,
+    diagnostics: &mut Diagnostics<'_, 'a>,
+) {
+    if !domain.lifecycle.restarts() || function.flr().is_some() {
+        return;
+    }
+    let message = "domain `{0}` restarts, but {1} has no function-level reset: its next run finds the function as the last one left it, bus mastering off";
+    let d = Diagnostic::new(codes::NO_RESET, grant.span, message);
+    let d = d.args(&[Arg::Text(domain.name), Arg::Node(grant.node)]).also(grant.node.span(), "{1} is here");
+    diagnostics.push(d.help("see to it that the guest's driver resets it first, or use on-… = \"reboot-board\""));
+}
+
+/// The ports of a function's I/O BARs, where there are ports.
+pub(super) fn ports<'a>(
+    board: &Board<'a>,
+    domain: &Domain<'a>,
+    grant: &DeviceGrant<'a>,
+    lists: &mut Lists<'_, 'a>,
+    diagnostics: &mut Diagnostics<'_, 'a>,
+) -> Result<(), Full> {
+    let Some((host, index)) = board.pci.as_ref().zip(grant.function) else { return Ok(()) };
+    let Some(function) = host.functions.get(index).filter(|_| board.arch.io_ports_supported()) else { return Ok(()) };
+    for (bar, spec) in function.bars.iter().enumerate() {
+        let Some(spec) = spec.filter(|spec| spec.space == Space::Io) else { continue };
+        let last =
+            pci::ports::place(host, index, bar).and_then(|first| Some((first, (first + spec.size).checked_sub(1)?)));
+        let range = last.and_then(|(first, last)| Some((u16::try_from(first).ok()?, u16::try_from(last).ok()?)));
+        if let Some((first, last)) = range {
+            lists.ports.push(PortGrant { domain: grant.domain, first, last, span: grant.span })?;
+            continue;
+        }
+        let message = "domain `{0}` asks for {1}, and the I/O window of {2} has no room for its I/O BAR {3} of {4}";
+        let d = Diagnostic::new(codes::IO_WINDOW, grant.span, message);
+        let [bar, size] = [Arg::Number(bar as u64), Arg::Bytes(spec.size)];
+        let d = d.args(&[Arg::Text(domain.name), Arg::Node(grant.node), Arg::Node(host.node), bar, size]);
+        let place = host.io_window().map_or(host.node.span(), |window| window.span);
+        diagnostics.push(
+            d.also(spec.span, "this BAR")
+                .also(place, "the window, if any")
+                .help("give the host bridge an I/O window of the ports firmware leaves it: ranges = <0x01000000 …>"),
+        );
+    }
+    Ok(())
+}
+
+/// `io-bars` where there are ports: each must be an I/O BAR of a function the domain has. It comes with the function.
+pub(super) fn io_bars<'a>(
+    board: &Board<'a>,
+    domain: usize,
+    node: Node<'a>,
+    lists: &Lists<'_, 'a>,
+    diagnostics: &mut Diagnostics<'_, 'a>,
+) {
+    let Some(list) = node.property("io-bars").filter(|_| board.arch.io_ports_supported()) else { return };
+    if list.cells().is_none_or(|cells| cells.count() % 2 != 0) {
+        return words::wrong_type(list, "a list of <&function number>", diagnostics);
+    }
+    for pair in cells::groups(list, 2) {
+        let [reference, number] = pair.as_slice() else { continue };
+        let Some(device) = target(board.tree, reference) else { continue };
+        let grant = lists.owners.of(device).and_then(|grant| lists.devices.get(grant));
+        let mine = grant.filter(|grant| grant.domain == domain && grant.node == device);
+        let function = mine.and_then(|grant| board.pci.as_ref()?.functions.get(grant.function?));
+        let bar = function.and_then(|function| *function.bars.get(usize::try_from(number.value).ok()?)?);
+        if bar.is_some_and(|bar| bar.space == Space::Io) {
+            continue;
+        }
+        let message = if function.is_some() {
+            "`io-bars` of domain `{0}` names BAR {2} of {1}, which is no I/O BAR"
+        } else {
+            "`io-bars` of domain `{0}` names {1}, which is no PCI function of the domain"
+        };
+        let d = Diagnostic::new(codes::NOT_AN_IO_BAR, cells::span_of(&pair), message);
+        let d = d.args(&[Arg::Text(node.name()), Arg::Node(device), Arg::Number(number.value)]);
+        diagnostics.push(
+            d.also(device.span(), "{1} is here")
+                .help("name functions of `access`, each with the number of an I/O BAR, 0 to 5"),
+        );
+    }
 }

@@ -22,16 +22,11 @@ pub(super) fn requested<'a>(
 ) -> Result<(), Full> {
     let supported = board.arch.io_ports_supported();
     let args = [Arg::Text(node.name()), Arg::Text(board.arch.name())];
-    if let Some(bars) = node.property("io-bars") {
-        let d = if supported {
-            Diagnostic::new(codes::NOT_SUPPORTED_YET, bars.span(), "`io-bars` of domain `{0}` is not supported yet")
-                .help("leave it out; it comes with PCI functions")
-        } else {
-            let message = "domain `{0}` demands a PCI function's I/O BAR, but {1} has no I/O ports";
-            Diagnostic::new(codes::IO_BAR_WITHOUT_PORTS, bars.span(), message)
-                .help("leave it out: the I/O BAR stays unassigned, and drivers use the function's memory BARs")
-        };
-        diagnostics.push(d.args(&args));
+    if let Some(bars) = node.property("io-bars").filter(|_| !supported) {
+        let message = "domain `{0}` demands a PCI function's I/O BAR, but {1} has no I/O ports";
+        let d = Diagnostic::new(codes::IO_BAR_WITHOUT_PORTS, bars.span(), message).args(&args);
+        diagnostics
+            .push(d.help("leave it out: the I/O BAR stays unassigned, and drivers use the function's memory BARs"));
     }
     let Some(list) = node.property("io-ports") else { return Ok(()) };
     if !supported {

@@ -57,6 +57,7 @@ pub(super) const DOMAIN: &[(&str, Kind)] = &[
     ("initrd-load", Number),
     ("scrub", Text),
     ("delivery", Text),
+    ("dma", Text),
     ("on-fault", Text),
     ("on-reset", Text),
     ("on-off", Text),
@@ -79,19 +80,8 @@ pub(super) const MEMORY: &[(&str, Kind)] =
 pub(super) const FILE: &[(&str, Kind)] = &[("file", Text), ("reg", Cells)];
 
 /// Words of the finished language that this version does not know yet, in any node of the layout.
-const LATER: &[&str] = &[
-    "channels",
-    "color",
-    "errata",
-    "flow",
-    "isolated",
-    "no-map",
-    "shared-memory",
-    "signature",
-    "sme",
-    "smc-allow",
-    "trusted-dma",
-];
+const LATER: &[&str] =
+    &["channels", "color", "errata", "flow", "isolated", "no-map", "shared-memory", "signature", "sme", "smc-allow"];
 
 /// Checks every property of `node` against its vocabulary and types.
 pub(super) fn check<'a>(node: Node<'a>, words: &'static [(&'static str, Kind)], diagnostics: &mut Diagnostics<'_, 'a>) {

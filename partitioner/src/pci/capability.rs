@@ -80,8 +80,10 @@ pub enum Port {
     Integrated,
     /// Root port.
     Root,
-    /// Port of a switch.
-    Switch,
+    /// Port of a switch towards the root.
+    Upstream,
+    /// Port of a switch away from the root.
+    Downstream,
     /// Bridge between PCI Express and conventional PCI, either way.
     Conventional,
     /// Anything else.
@@ -114,7 +116,8 @@ impl Capability {
                 port: match first >> 20 & 0xF {
                     0 | 1 => Port::Endpoint,
                     4 => Port::Root,
-                    5 | 6 => Port::Switch,
+                    5 => Port::Upstream,
+                    6 => Port::Downstream,
                     7 | 8 => Port::Conventional,
                     9 | 10 => Port::Integrated,
                     _ => Port::Other,

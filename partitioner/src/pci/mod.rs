@@ -4,6 +4,8 @@
 //! decides configuration space and interrupts. It must not know the plan's layout in bytes, which is `emit`'s.
 
 pub mod capability;
+pub(crate) mod check;
 pub mod function;
 pub mod host;
 pub mod model;
+pub(crate) mod ports;
