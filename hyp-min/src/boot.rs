@@ -7,7 +7,7 @@ use crate::arch::aarch64::percpu::PerCpu;
 use crate::arch::aarch64::{enter, firmware, park, plan_bytes, plan_offset, registers, secondary_offset};
 use crate::dev::gicv2::Gic;
 use crate::dev::gicv3::Distributor;
-use crate::{console, machine, state};
+use crate::{console, machine, pci, state};
 use cofferdam_plan::{Header, Plan, PlanError};
 use zerocopy::FromBytes;
 
@@ -40,8 +40,12 @@ extern "C" fn primary_main(index: usize, failed_probe: u64) -> ! {
         defmt::error!("refused: the distributor does not follow");
         refuse();
     }
+    // 5. PCI: whatever the loader has left on goes silent.
+    if !pci::set_up(plan) {
+        refuse();
+    }
     state::open_to_guests();
-    // 5. The other CPUs. Each sets itself up and enters its guest or waits for its start.
+    // 6. The other CPUs. Each sets itself up and enters its guest or waits for its start.
     let entry = plan.header.base.0 + secondary_offset();
     for (other, record) in plan.cpus.iter().enumerate().filter(|(other, _)| *other != index) {
         let code = firmware::cpu_on(record.mpidr.0, entry, other as u64);
@@ -50,7 +54,7 @@ extern "C" fn primary_main(index: usize, failed_probe: u64) -> ! {
             refuse();
         }
     }
-    // 6. This CPU. One that no domain owns turns itself off.
+    // 7. This CPU. One that no domain owns turns itself off.
     match cpu {
         Some(cpu) => enter::first(cpu),
         None => firmware::cpu_off(),

@@ -114,6 +114,14 @@ fn hex(nibble: u8) -> u8 {
     if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }
 }
 
+/// A zero padded name of the plan's. Names are ASCII; the general way to find that out is many times as long.
+pub(crate) fn text(name: &[u8]) -> &str {
+    let len = name.iter().take_while(|byte| matches!(byte, 1..=0x7F)).count();
+    let name = name.get(..len).unwrap_or(&[]);
+    // SAFETY: all ASCII.
+    unsafe { core::str::from_utf8_unchecked(name) }
+}
+
 static BOOT: BootBuffer = BootBuffer(UnsafeCell::new(Buffer::new()));
 
 struct BootBuffer(UnsafeCell<Buffer>);

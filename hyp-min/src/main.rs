@@ -25,6 +25,8 @@ mod log;
 #[cfg(target_os = "none")]
 mod machine;
 #[cfg(target_os = "none")]
+mod pci;
+#[cfg(target_os = "none")]
 mod state;
 #[cfg(target_os = "none")]
 mod watchdog;

@@ -5,8 +5,10 @@
 
 use crate::arch::aarch64::clear_memory;
 use cofferdam_plan::limits::{MAX_DOMAINS, MAX_VCPUS};
+use cofferdam_plan::pci::Pci;
 use cofferdam_plan::{Domain, Plan, va};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use hyp_min::vdev::config;
 use hyp_min::vdev::console::{INPUT, OUTPUT};
 use hyp_min::vdev::dist;
 use hyp_min::vdev::lock::FlagLock;
@@ -164,6 +166,15 @@ pub(crate) fn state_of(domain: &Domain) -> &'static DomainState {
     let place = domain.area_va as usize as *const DomainState;
     // SAFETY: the plan's area for this domain, mapped and writable for all CPUs, zeroed before any other CPU starts; every
     // field allows sharing.
+    unsafe { &*place }
+}
+
+/// The state of PCI function `index`.
+pub(crate) fn config_state(pci: &Pci, index: usize) -> &'static config::State {
+    let place = pci.state_va as usize as *const config::State;
+    // SAFETY: the plan's page for as many functions as it has, zeroed, mapped and writable for all CPUs; every field allows sharing.
+    let place = unsafe { place.add(index) };
+    // SAFETY: as above.
     unsafe { &*place }
 }
 

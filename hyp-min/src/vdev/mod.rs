@@ -4,6 +4,7 @@
 //! which a test replaces by an array. Every loop is bounded by a constant of the plan.
 
 pub mod chord;
+pub mod config;
 pub mod console;
 pub mod dist;
 pub mod dist2;
@@ -13,6 +14,7 @@ mod fake;
 pub mod idreg;
 pub mod inject;
 pub mod lock;
+pub mod msi_frame;
 pub mod psci;
 pub mod redist;
 pub mod ring;

@@ -6,7 +6,7 @@ use super::{granted, park, registers};
 use crate::dev::gicv2::Gic;
 use crate::dev::gicv3;
 use crate::state::vcpu;
-use crate::watchdog;
+use crate::{pci, watchdog};
 use cofferdam_plan::{DomainFlags, HeaderFlags, IntId, Plan};
 use core::sync::atomic::Ordering;
 
@@ -43,6 +43,15 @@ pub(crate) fn first(cpu: &'static PerCpu) -> ! {
         park::stand_by(cpu);
     }
     scrub(cpu);
+    if pci::has_functions(cpu) {
+        park::quiet(cpu);
+        pci::start(cpu);
+        if !cpu.state.is_running() {
+            pci::end(cpu.plan(), cpu.id.0);
+            park::stand_by(cpu);
+        }
+        anew(cpu);
+    }
     start(cpu)
 }
 

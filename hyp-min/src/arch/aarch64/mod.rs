@@ -77,6 +77,7 @@ unsafe extern "C" {
     safe fn write_list_register(n: u64, value: u64);
     pub(crate) fn clear_memory(start: *mut u8, bytes: u64);
     pub(crate) fn probe_word(address: u64) -> u64;
+    pub(crate) fn probe_store(address: u64, value: u64);
     fn call_scrub(ranges: u64, count: u64, routine: u64);
     fn call_reload(to: u64, from: u64, len: u64, zero: u64, root: u64, routine: u64);
 }

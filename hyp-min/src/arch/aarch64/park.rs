@@ -8,7 +8,7 @@ use super::registers::mrs;
 use super::{enter, firmware, inject, restart, revoke};
 use crate::deadline::Duty;
 use crate::state::{self, DomainState, Status, vcpu};
-use crate::{console, dev::gicv3};
+use crate::{console, dev::gicv3, pci};
 use cofferdam_plan::{Domain, Policy};
 use core::sync::atomic::Ordering;
 use hyp_min::vdev::sgi::Targets;
@@ -201,11 +201,20 @@ impl Subject<'_> {
 /// revoked before its CPUs may begin another run: none of that run is ever revoked by mistake.
 fn finish(cpu: &'static PerCpu, subject: &Subject<'_>, fate: Fate, fault: bool) {
     revoke::revoke(subject.domain);
-    let fault = fault || fate == Fate::Exhausted;
+    let silent = pci::end(cpu.plan(), subject.id);
     if fate == Fate::Exhausted {
         cpu.log.last_words(true);
         defmt::error!("parked domain {=u16}: its restart-limit is reached", subject.id);
     }
+    let fate = match fate {
+        Fate::Restarted if !silent => {
+            cpu.log.last_words(true);
+            defmt::error!("parked domain {=u16}: the DMA of its functions does not stop", subject.id);
+            Fate::Exhausted
+        }
+        fate => fate,
+    };
+    let fault = fault || fate == Fate::Exhausted;
     restart::be_patient(subject.state);
     let next = match fate {
         Fate::Restarted => state::RESTARTING,
@@ -295,7 +304,7 @@ fn start(cpu: &'static PerCpu, kicked: bool) {
 }
 
 /// Nothing of the guest keeps this CPU awake or holds off EL2's interrupts.
-fn quiet(cpu: &'static PerCpu) {
+pub(super) fn quiet(cpu: &'static PerCpu) {
     if let Some(gic) = &cpu.gicv2 {
         return gic.take();
     }
@@ -309,5 +318,24 @@ fn quiet(cpu: &'static PerCpu) {
 /// Sleeps, then serves what has come. Answers whether it was a kick.
 fn rest(cpu: &'static PerCpu) -> bool {
     cortex_a::asm::wfi();
-    (cpu.gicv2.is_some() || enter::kick(cpu.plan()).is_some()) && super::traps::serve(cpu)
+    has_interrupts(cpu) && super::traps::serve(cpu)
+}
+
+/// Whether EL2 has any interrupts while no guest runs.
+fn has_interrupts(cpu: &PerCpu) -> bool {
+    cpu.gicv2.is_some() || enter::kick(cpu.plan()).is_some()
+}
+
+/// Sleeps until the counter is at `until` and serves EL2's interrupts, for a vCPU 0 that is about to start. Where EL2 has none, nothing
+/// would wake it, and it stays awake.
+pub(crate) fn sleep_until(cpu: &'static PerCpu, until: u64) {
+    cpu.deadlines.set(Duty::Restart, until);
+    while console::now() < until {
+        if has_interrupts(cpu) {
+            rest(cpu);
+        } else {
+            core::hint::spin_loop();
+        }
+    }
+    cpu.deadlines.clear(Duty::Restart);
 }

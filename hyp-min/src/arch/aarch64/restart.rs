@@ -12,7 +12,7 @@ use super::{enter, park, revoke};
 use crate::console;
 use crate::deadline::Duty;
 use crate::state::{self, DomainState, Status, vcpu};
-use crate::watchdog;
+use crate::{pci, watchdog};
 use cofferdam_plan::RESTART_PERIOD_S;
 use core::sync::atomic::Ordering;
 
@@ -117,11 +117,13 @@ fn begin(cpu: &'static PerCpu) {
     }
     reload(cpu);
     revoke::restore(cpu.domain());
+    pci::start(cpu);
     if cpu.state.begin_next_run() {
         enter::anew(cpu);
     }
     // EL2 has failed on another of its CPUs.
     revoke::revoke(cpu.domain());
+    pci::end(cpu.plan(), cpu.id.0);
 }
 
 /// Writes every byte of the domain's RAM: what the image has for it, and zeroes. Cleaned to the point of coherency, so that a

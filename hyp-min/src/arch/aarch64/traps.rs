@@ -8,7 +8,7 @@ use super::registers::{mrs, msr};
 use super::{calls, firmware, inject, park};
 use crate::deadline::Duty;
 use crate::dev::gicv3;
-use crate::{console, state, watchdog};
+use crate::{console, pci, state, watchdog};
 use cofferdam_plan::{DomainFlags, IntId, va};
 use hyp_min::vdev::syndrome::{self, Injection, ec};
 use hyp_min::vdev::sysreg::{Policy, policy};
@@ -128,7 +128,10 @@ fn emulate<const INJECTED: bool>(cpu: &'static PerCpu, ipa: u64, size: u8, write
         cpu.again.set(outcome.is_none());
         return outcome.unwrap_or(Outcome::Abort);
     }
-    watchdog::access(cpu, ipa, size, write)
+    match (watchdog::access(cpu, ipa, size, write), &cpu.plan().pci) {
+        (Outcome::Abort, Some(view)) => pci::access(cpu, view, ipa, size, write),
+        (outcome, _) => outcome,
+    }
 }
 
 #[inline(never)]

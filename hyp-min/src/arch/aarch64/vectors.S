@@ -50,13 +50,14 @@
     b       trap_own
 .endm
 
-// The same for synchronous ones: a load of probe_word that aborts is an answer.
+// The same for synchronous ones: an access of probe_word or probe_store that aborts is an answer.
 .macro OWN_SYNC
     .balign 128
     mrs     x9, elr_el2
-    adr     x10, probe_load_el2
-    cmp     x9, x10
-    b.eq    probe_failed
+    adr     x10, probe_word
+    sub     x9, x9, x10
+    cmp     x9, #probe_end - probe_word
+    b.lo    probe_failed
     mrs     x0, tpidr_el2
     cbz     x0, .Lkeep\@
     mov     sp, x0
@@ -297,11 +298,16 @@ read_id:
     .endr
 
 // probe_word(x0 address): the word there, or all ones (64 bits) where nothing answers.
-    .global probe_word
+    .global probe_word, probe_store
 probe_word:
-probe_load_el2:
     ldr     w0, [x0]
     ret
+// probe_store(x0 address, x1 word): has been done when it returns, where something answers.
+probe_store:
+    str     w1, [x0]
+    dsb     sy
+    ret
+probe_end:
 probe_failed:
     adr     x9, 1f
     msr     elr_el2, x9

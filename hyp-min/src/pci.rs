@@ -1,0 +1,123 @@
+//! PCI: silent at boot, a domain's functions given to it at each start and taken back at each end.
+//!
+//! Bus mastering goes off and the SMMU's entries say abort before anything else of a domain that has ended is reused (invariants
+//! I63, I73); a function that is not as planned stays off and reads as absent.
+
+use crate::arch::aarch64::park;
+use crate::arch::aarch64::percpu::PerCpu;
+use crate::console;
+use crate::dev::ecam::Ecam;
+use crate::log::text;
+use crate::state::config_state;
+use cofferdam_plan::pci::{ECAM_SIZE, Function, FunctionFlags};
+use cofferdam_plan::{PciView, Plan, va};
+use hyp_min::vdev::config::{self, Device, RESETS_PER_SECOND};
+use hyp_min::vdev::{Access, Outcome, msi_frame};
+
+/// Function `index` of the plan.
+fn device<'a>(view: &PciView<'a>, index: usize, function: &'a Function) -> Device<'a, Ecam> {
+    let rules = view.rules_of(function).unwrap_or(&[]);
+    Device { function, rules, state: config_state(view.record, index), frame: Ecam(function.config_va) }
+}
+
+/// Does `work` to each function of which `which` says so, in the plan's order.
+#[inline(never)]
+fn each(view: &PciView<'_>, which: &dyn Fn(&Function) -> bool, work: &mut dyn FnMut(&Device<'_, Ecam>)) {
+    for (index, function) in view.functions.iter().enumerate().filter(|(_, function)| which(function)) {
+        work(&device(view, index, function));
+    }
+}
+
+fn is_bridge(function: &Function) -> bool {
+    function.flags & FunctionFlags::BRIDGE != 0
+}
+
+/// Brings all of it from any state to the plan's: nothing masters a bus, bridges lead where they must. Boot CPU only, before any other
+/// CPU runs. False where the machine does not follow; why has been logged.
+pub(crate) fn set_up(plan: &Plan<'_>) -> bool {
+    let Some(view) = &plan.pci else { return true };
+    // A bridge that forwards nothing silences what is behind it, before that can be reached.
+    each(view, &is_bridge, &mut |bridge| {
+        bridge.silence();
+        bridge.lead();
+    });
+    each(view, &|function| !is_bridge(function), &mut |device| device.silence());
+    each(view, &is_bridge, &mut |bridge| match bridge.place() {
+        Ok(()) => bridge.open(),
+        Err(found) => tell(bridge.function, found),
+    });
+    true
+}
+
+#[inline(never)]
+fn tell(function: &Function, config::Mismatch { offset, found, planned }: config::Mismatch) {
+    defmt::error!(
+        "{=str} ({=u16:#x}) is off: register {=u32:#x} is {=u32:#x}, planned {=u32:#x}",
+        text(&function.name),
+        function.rid,
+        offset,
+        found,
+        planned
+    );
+}
+
+/// Whether this CPU's domain has functions.
+pub(crate) fn has_functions(cpu: &PerCpu) -> bool {
+    let owner = cpu.plan().pci.as_ref().and_then(|view| view.owners.get(usize::from(cpu.id.0)));
+    owner.is_some_and(|owner| owner.function_count != 0)
+}
+
+/// The domain of this CPU, that of its vCPU 0, is about to run: its functions are reset, compared with the plan and placed. EL2's
+/// interrupts are served while the resets take their time; the CPU interface is EL2's (`park::quiet`).
+pub(crate) fn start(cpu: &'static PerCpu) {
+    let Some(view) = &cpu.plan().pci else { return };
+    let own = |function: &Function| function.domain == cpu.id.0;
+    let mut resets = false;
+    each(view, &own, &mut |device| {
+        device.silence();
+        resets |= device.reset();
+    });
+    if resets {
+        park::sleep_until(cpu, console::now().saturating_add(console::frequency() / RESETS_PER_SECOND));
+    }
+    each(view, &own, &mut |device| match device.place() {
+        Ok(()) => device.begin(),
+        Err(found) if cpu.log.permit().is_some() => tell(device.function, found),
+        Err(_) => {}
+    });
+}
+
+/// The run of domain `id` has ended: its functions fall silent. From any CPU. False where that cannot be had: the domain must not run
+/// again.
+pub(crate) fn end(plan: &Plan<'_>, id: u16) -> bool {
+    if let Some(view) = &plan.pci {
+        each(view, &|function| function.domain == id, &mut |device| device.end());
+    }
+    true
+}
+
+/// A guest's access to where nothing is mapped, the last that may be meant: its configuration space, its MSI frame.
+#[inline(never)]
+pub(crate) fn access(cpu: &PerCpu, view: &PciView<'static>, ipa: u64, size: u8, write: Option<u64>) -> Outcome {
+    let Some(owner) = view.owners.get(usize::from(cpu.id.0)) else { return Outcome::Abort };
+    let offset = ipa.wrapping_sub(owner.ecam.0);
+    if offset < ECAM_SIZE {
+        let access = Access { offset: offset as u32, size, write };
+        if !config::is_request(access) {
+            return Outcome::Abort;
+        }
+        let functions = view.functions_of(owner).unwrap_or(&[]);
+        let found = config::find(functions, offset).and_then(|n| Some((n, functions.get(n)?)));
+        let Some((n, function)) = found else { return Outcome::Handled(u64::MAX) };
+        return device(view, owner.first_function as usize + n, function).access(
+            access,
+            console::now(),
+            console::frequency(),
+        );
+    }
+    let offset = ipa.wrapping_sub(owner.frame.0);
+    if offset < va::PAGE {
+        return msi_frame::access(owner, Access { offset: offset as u32, size, write });
+    }
+    Outcome::Abort
+}

@@ -1,0 +1,339 @@
+//! PCI configuration space of a domain: one bus that holds its own functions, each dword decided by a rule of the plan.
+//!
+//! A dword without a rule does not exist. Base addresses are the plan's: all ones written show the size, anything else is
+//! forgotten. A reset that the guest starts takes its time while the function reads as absent; nobody waits for it here. I/O
+//! decode never goes on, bus mastering only where the plan knows what confines it, whatever a rule says.
+//!
+//! References are to PCI Express Base 5.0.
+
+use super::{Access, Frame, Outcome};
+use cofferdam_plan::pci::{CONFIG_SIZE, Function, FunctionFlags, Rule, RuleKind};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Time a function has for a reset, as a part of a second: 100 ms (6.6.2).
+pub const RESETS_PER_SECOND: u64 = 10;
+
+const ID: u32 = 0x00;
+const COMMAND: u32 = 0x04;
+const CLASS: u32 = 0x08;
+const BARS: u32 = 0x10;
+const SUBSYSTEM: u32 = 0x2C;
+const ROM: u32 = 0x30;
+/// Of a bridge: bus numbers, the first of the dwords that [`Function::bridge`] holds (7.5.1.3).
+const BUSES: u32 = 0x18;
+/// Of a bridge: upper half of the prefetchable window's end.
+const LIMIT_UPPER: u32 = 0x2C;
+
+/// Command register (7.5.1.1.3).
+const IO_DECODE: u32 = 1 << 0;
+const MEMORY_DECODE: u32 = 1 << 1;
+const BUS_MASTER: u32 = 1 << 2;
+const INTX_DISABLE: u32 = 1 << 10;
+/// Device Control: Initiate Function Level Reset. The upper half of the dword is status, cleared by ones (7.5.3.4).
+const FLR: u32 = 1 << 15;
+/// Power Management Control/Status: PowerState (7.5.2.2).
+const POWER_STATE: u32 = 0b11;
+/// What of an address register need not be one for the guest to mean its size: all below it, of a ROM also reserved bits.
+const NOT_ADDRESS: u32 = 0x7FF;
+
+/// The function is not the guest's: it reads all ones.
+const OFF: u32 = 0;
+/// It answers.
+const ON: u32 = 1;
+/// The guest has reset it.
+const RESETTING: u32 = 2;
+/// A CPU brings it back after that.
+const RESTORING: u32 = 3;
+
+/// What of a function is not in its registers. Zeroed RAM at boot.
+#[repr(C, align(64))]
+pub struct State {
+    status: AtomicU32,
+    /// Bit per base address register: all ones were written last.
+    sizing: AtomicU32,
+    /// The power state the guest has chosen.
+    power: AtomicU32,
+    /// While it resets: the counter value from which it may answer.
+    until: AtomicU64,
+}
+const _: () = assert!(size_of::<State>() == 64);
+
+impl State {
+    /// Off.
+    pub const fn new() -> Self {
+        Self {
+            status: AtomicU32::new(OFF),
+            sizing: AtomicU32::new(0),
+            power: AtomicU32::new(0),
+            until: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A register that is not what the plan says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mismatch {
+    /// Byte offset.
+    pub offset: u32,
+    /// What it reads.
+    pub found: u32,
+    /// What it should read; of a base address register, with all ones written.
+    pub planned: u32,
+}
+
+/// One function: the plan's record, its rules, its state, its registers. The frame is [`CONFIG_SIZE`] bytes and accessed by aligned
+/// dwords; a read that nothing answers gives all ones, a write is done when it returns.
+pub struct Device<'a, F> {
+    /// Its record.
+    pub function: &'a Function,
+    /// Its rules, ascending.
+    pub rules: &'a [Rule],
+    /// Its state.
+    pub state: &'a State,
+    /// Its configuration space.
+    pub frame: F,
+}
+
+/// Which of a domain's `functions` the byte at `offset` of its configuration space belongs to.
+#[inline]
+pub fn find(functions: &[Function], offset: u64) -> Option<usize> {
+    functions.iter().position(|function| u64::from(function.devfn) == offset / CONFIG_SIZE)
+}
+
+/// Whether the access is one that a configuration request can carry: within one dword (7.2.2).
+#[inline]
+pub const fn is_request(access: Access) -> bool {
+    (access.offset & 3) + access.size as u32 <= 4
+}
+
+impl<F: Frame> Device<'_, F> {
+    /// A guest's access, for which [`is_request`] holds. `offset` counts from the start of the function. `now` and `frequency` are the
+    /// counter's.
+    #[inline]
+    pub fn access(&self, access: Access, now: u64, frequency: u64) -> Outcome {
+        if !self.is_there(now) {
+            return Outcome::Handled(u64::MAX);
+        }
+        let offset = access.offset as u16 & (CONFIG_SIZE as u16 - 4);
+        let (Some(rule), shift) = (self.rule(offset), (access.offset & 3) * 8) else { return Outcome::Handled(0) };
+        let Some(written) = access.write else { return Outcome::Handled(u64::from(self.read(rule) >> shift)) };
+        let lanes = (u32::MAX >> (32 - 8 * u32::from(access.size.clamp(1, 4)))) << shift;
+        self.write(rule, (written as u32) << shift, lanes, now.saturating_add(frequency / RESETS_PER_SECOND));
+        Outcome::Handled(0)
+    }
+
+    #[inline(always)]
+    fn rule(&self, offset: u16) -> Option<&Rule> {
+        self.rules.binary_search_by_key(&offset, |rule| rule.offset).ok().and_then(|at| self.rules.get(at))
+    }
+
+    fn get(&self, offset: u32) -> u32 {
+        self.frame.read(offset, 4) as u32
+    }
+
+    fn set(&self, offset: u32, value: u32) {
+        self.frame.write(offset, 4, u64::from(value));
+    }
+
+    fn read(&self, rule: &Rule) -> u32 {
+        if rule.kind == RuleKind::BAR {
+            return self.base_address(rule).0;
+        }
+        let mut value = if rule.read == 0 { 0 } else { self.get(rule.offset.into()) & rule.read };
+        if rule.kind == RuleKind::POWER {
+            value = value & !POWER_STATE | self.state.power.load(Ordering::Relaxed);
+        }
+        value | rule.constant
+    }
+
+    /// Writes those bits of `value` that lie in `lanes` and that the rule grants. A reset ends at counter value `until`.
+    fn write(&self, rule: &Rule, value: u32, lanes: u32, until: u64) {
+        let mut mask = rule.write & lanes;
+        match rule.kind {
+            RuleKind::BAR => return self.size(rule, value, lanes),
+            RuleKind::RESET => {
+                if value & lanes & FLR != 0 && self.function.flags & FunctionFlags::FLR != 0 {
+                    self.state.until.store(until, Ordering::Relaxed);
+                    if self.change(ON, RESETTING) {
+                        self.start_reset();
+                    }
+                    return;
+                }
+                mask &= !FLR;
+            }
+            RuleKind::POWER => {
+                if lanes & POWER_STATE != 0 {
+                    self.state.power.store(value & POWER_STATE, Ordering::Relaxed);
+                }
+                mask &= !POWER_STATE;
+            }
+            _ => {}
+        }
+        let is_command = u32::from(rule.offset) == COMMAND;
+        if is_command {
+            let master = if self.function.flags & FunctionFlags::DMA == 0 { BUS_MASTER } else { 0 };
+            mask &= !(IO_DECODE | master);
+        }
+        if mask == 0 {
+            return;
+        }
+        let offset = rule.offset.into();
+        self.set(offset, self.get(offset) & !(mask | rule.clear) | value & mask);
+        // The domain's run may have been ended meanwhile from another CPU, which turns bus mastering off: the last of the two sees
+        // the other.
+        if is_command && self.state.status.load(Ordering::SeqCst) == OFF {
+            self.silence();
+        }
+    }
+
+    /// What a base address register reads, and its bit in `sizing`.
+    fn base_address(&self, rule: &Rule) -> (u32, u32, u32) {
+        let offset = u32::from(rule.offset);
+        let index = if offset == ROM { self.function.bars.len() as u32 - 1 } else { offset.wrapping_sub(BARS) / 4 };
+        let Some(bar) = self.function.bars.get(index as usize) else { return (0, 0, 0) };
+        let bit = 1 << (index & 7);
+        let sized = bar.shown == 0 || self.state.sizing.load(Ordering::Relaxed) & bit != 0;
+        (if sized { bar.shown } else { bar.value }, bar.shown, bit)
+    }
+
+    fn size(&self, rule: &Rule, value: u32, lanes: u32) {
+        let (now, shown, bit) = self.base_address(rule);
+        let wanted = now & !lanes | value & lanes;
+        if wanted | !shown | NOT_ADDRESS == u32::MAX {
+            self.state.sizing.fetch_or(bit, Ordering::Relaxed);
+        } else {
+            self.state.sizing.fetch_and(!bit, Ordering::Relaxed);
+        }
+    }
+
+    fn change(&self, from: u32, to: u32) -> bool {
+        self.state.status.compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    }
+
+    /// Whether it answers. The first who asks after a reset has had its time brings it back, unless it needs longer still.
+    fn is_there(&self, now: u64) -> bool {
+        match self.state.status.load(Ordering::Acquire) {
+            ON => true,
+            RESETTING => {
+                now >= self.state.until.load(Ordering::Relaxed)
+                    && self.get(ID) == self.function.id
+                    && self.change(RESETTING, RESTORING)
+                    && self.restore()
+            }
+            _ => false,
+        }
+    }
+
+    #[inline(never)]
+    fn restore(&self) -> bool {
+        for (offset, bar) in self.base_addresses() {
+            self.set(offset, bar.value);
+        }
+        self.power_up();
+        self.change(RESTORING, ON)
+    }
+
+    /// The rest of a state after reset. INTx is for who may turn it off: nobody else's line is held.
+    fn power_up(&self) {
+        self.state.sizing.store(0, Ordering::Relaxed);
+        self.state.power.store(0, Ordering::Relaxed);
+        let intx = self.rules.iter().any(|rule| u32::from(rule.offset) == COMMAND && rule.write & INTX_DISABLE != 0);
+        self.set(COMMAND, if intx { 0 } else { INTX_DISABLE });
+    }
+
+    fn base_addresses(&self) -> impl Iterator<Item = (u32, cofferdam_plan::pci::Bar)> {
+        let offsets = (0..6).map(|n| BARS + n * 4).chain([ROM]);
+        offsets.zip(self.function.bars).filter(|(_, bar)| bar.mask != 0)
+    }
+
+    /// No memory, no I/O, no bus mastering, no INTx. It has happened, and what the function wrote before has left, when this returns.
+    pub fn silence(&self) {
+        self.set(COMMAND, INTX_DISABLE);
+        self.get(COMMAND);
+    }
+
+    /// Starts a reset where it can be. Answers whether.
+    pub fn reset(&self) -> bool {
+        let can = self.function.flags & FunctionFlags::FLR != 0;
+        if can {
+            self.start_reset();
+        }
+        can
+    }
+
+    fn start_reset(&self) {
+        let offset = u32::from(self.function.reset) & (CONFIG_SIZE as u32 - 4);
+        self.set(offset, self.get(offset) & 0xFFFF | FLR);
+    }
+
+    /// Compares it with the plan and writes its base addresses. Nothing is decoded meanwhile.
+    ///
+    /// # Errors
+    /// The first register that is not as planned.
+    pub fn place(&self) -> Result<(), Mismatch> {
+        let compare = |offset, planned| {
+            let found = self.get(offset);
+            if found == planned { Ok(()) } else { Err(Mismatch { offset, found, planned }) }
+        };
+        compare(ID, self.function.id)?;
+        compare(CLASS, self.function.class)?;
+        let bridge = self.function.flags & FunctionFlags::BRIDGE != 0;
+        if !bridge {
+            compare(SUBSYSTEM, self.function.subsystem)?;
+        }
+        // A bridge has its ROM elsewhere, and none of it is planned.
+        for (offset, bar) in self.base_addresses().filter(|(offset, _)| !bridge || *offset < BUSES) {
+            self.set(offset, u32::MAX);
+            let sized = compare(offset, bar.mask);
+            self.set(offset, bar.value);
+            sized?;
+        }
+        Ok(())
+    }
+
+    /// Programs a bridge, closed still.
+    pub fn lead(&self) {
+        for (offset, value) in (BUSES..).step_by(4).zip(self.function.bridge) {
+            self.set(offset, value);
+        }
+        // The window's halves lie within the same 4 GiB.
+        self.set(LIMIT_UPPER, self.function.bridge[4]);
+    }
+
+    /// Opens a bridge.
+    pub fn open(&self) {
+        self.set(COMMAND, MEMORY_DECODE | BUS_MASTER | INTX_DISABLE);
+    }
+
+    /// It is the guest's now, as after reset. Only while it is off.
+    pub fn begin(&self) {
+        if self.function.flags & FunctionFlags::FLR == 0 {
+            self.forget();
+        }
+        self.power_up();
+        self.state.status.store(ON, Ordering::Release);
+    }
+
+    /// What a guest can have written, where no reset has undone it: MSIs are off again.
+    fn forget(&self) {
+        for rule in self.rules.iter().filter(|rule| rule.write & !rule.clear != 0) {
+            let offset = rule.offset.into();
+            self.set(offset, self.get(offset) & !(rule.write | rule.clear));
+        }
+    }
+
+    /// It is the guest's no longer, and silent.
+    pub fn end(&self) {
+        self.state.status.store(OFF, Ordering::SeqCst);
+        self.silence();
+    }
+}
+
+#[cfg(test)]
+mod tests;
