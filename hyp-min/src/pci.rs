@@ -7,6 +7,7 @@ use crate::arch::aarch64::park;
 use crate::arch::aarch64::percpu::PerCpu;
 use crate::console;
 use crate::dev::ecam::Ecam;
+use crate::dev::{its, smmu};
 use crate::log::text;
 use crate::state::config_state;
 use cofferdam_plan::pci::{ECAM_SIZE, Function, FunctionFlags};
@@ -36,6 +37,9 @@ fn is_bridge(function: &Function) -> bool {
 /// CPU runs. False where the machine does not follow; why has been logged.
 pub(crate) fn set_up(plan: &Plan<'_>) -> bool {
     let Some(view) = &plan.pci else { return true };
+    if !smmu::abort_all(view) {
+        return false;
+    }
     // A bridge that forwards nothing silences what is behind it, before that can be reached.
     each(view, &is_bridge, &mut |bridge| {
         bridge.silence();
@@ -46,7 +50,7 @@ pub(crate) fn set_up(plan: &Plan<'_>) -> bool {
         Ok(()) => bridge.open(),
         Err(found) => tell(bridge.function, found),
     });
-    true
+    its::set_up(plan, view) && smmu::set_up(view)
 }
 
 #[inline(never)]
@@ -81,7 +85,8 @@ pub(crate) fn start(cpu: &'static PerCpu) {
         park::sleep_until(cpu, console::now().saturating_add(console::frequency() / RESETS_PER_SECOND));
     }
     each(view, &own, &mut |device| match device.place() {
-        Ok(()) => device.begin(),
+        Ok(()) if smmu::attach(view, device.function) => device.begin(),
+        Ok(()) => defmt::error!("{=str} is off: the SMMU does not follow", text(&device.function.name)),
         Err(found) if cpu.log.permit().is_some() => tell(device.function, found),
         Err(_) => {}
     });
@@ -90,10 +95,12 @@ pub(crate) fn start(cpu: &'static PerCpu) {
 /// The run of domain `id` has ended: its functions fall silent. From any CPU. False where that cannot be had: the domain must not run
 /// again.
 pub(crate) fn end(plan: &Plan<'_>, id: u16) -> bool {
-    if let Some(view) = &plan.pci {
-        each(view, &|function| function.domain == id, &mut |device| device.end());
-    }
-    true
+    let Some(view) = &plan.pci else { return true };
+    let (Some(domain), Some(owner)) = (plan.domains.get(usize::from(id)), view.owners.get(usize::from(id))) else {
+        return true;
+    };
+    each(view, &|function| function.domain == id, &mut |device| device.end());
+    smmu::detach(view, view.functions_of(owner).unwrap_or(&[]), domain)
 }
 
 /// A guest's access to where nothing is mapped, the last that may be meant: its configuration space, its MSI frame.

@@ -5,15 +5,16 @@
 #![allow(unsafe_code)] // CPU interface registers
 
 use super::mmio::Mmio;
+use super::smmu;
 use crate::arch::aarch64::registers::{barrier, mrs, msr};
-use cofferdam_plan::{Domain, HeaderFlags, IntId, NO_INTID, Plan};
+use cofferdam_plan::{Domain, HeaderFlags, IntId, Plan};
 
 pub(super) const GICD_CTLR: u32 = 0x0000;
 pub(super) const GICD_TYPER: u32 = 0x0004;
 pub(super) const IGROUPR: u32 = 0x0080;
 pub(super) const ISENABLER: u32 = 0x0100;
 pub(super) const ICENABLER: u32 = 0x0180;
-const ISPENDR: u32 = 0x0200;
+pub(crate) const ISPENDR: u32 = 0x0200;
 pub(super) const ICPENDR: u32 = 0x0280;
 pub(super) const ICACTIVER: u32 = 0x0380;
 pub(super) const IPRIORITYR: u32 = 0x0400;
@@ -25,6 +26,8 @@ const GICD_PIDR2: u32 = 0xFFE8;
 const GICR_CTLR: u32 = 0x0000;
 const GICR_TYPER: u32 = 0x0008;
 const GICR_WAKER: u32 = 0x0014;
+const GICR_PROPBASER: u32 = 0x0070;
+const GICR_PENDBASER: u32 = 0x0078;
 /// SGI frame, from the start of the RD frame.
 const SGI_FRAME: u32 = 0x1_0000;
 
@@ -37,6 +40,8 @@ const CTLR_RWP: u32 = 1 << 31;
 const CTLR_ENABLE_LPIS: u32 = 1 << 0;
 /// GICR_CTLR.RWP.
 const GICR_CTLR_RWP: u32 = 1 << 3;
+/// GICR_PENDBASER.PTZ: the table is zeroes. Reads as zero.
+const PTZ: u64 = 1 << 62;
 const WAKER_SLEEP: u32 = 1 << 1;
 const WAKER_ASLEEP: u32 = 1 << 2;
 
@@ -90,7 +95,7 @@ impl Distributor {
         self.0.load(GICD_CTLR) & CTLR_DS != 0
     }
 
-    /// Every SPI disabled, extended ones too, Group 1, at the guests' priority; owned ones routed; the console's Group 0. False where the
+    /// Every SPI disabled, extended ones too, Group 1, at the guests' priority; owned ones routed; EL2's own Group 0. False where the
     /// hardware does not finish.
     pub(crate) fn set_up(&self, plan: &Plan<'_>) -> bool {
         let header = plan.header;
@@ -124,14 +129,15 @@ impl Distributor {
         if !self.is_settled() {
             return false;
         }
-        let console = header.console_intid;
-        let cpu = plan.cpus.get(usize::from(header.housekeeping_cpu.0));
-        if let (true, true, Some(cpu)) = (group0, console != NO_INTID && console.is_spi(), cpu) {
-            let group = IGROUPR + console.word() as u32 * 4;
-            self.0.store(group, self.0.load(group) & !console.bit());
-            self.0.store8(IPRIORITYR + console.0, 0);
-            self.0.store64(IROUTER + console.0 * 8, cpu.mpidr.0);
-            self.0.store(ISENABLER + console.word() as u32 * 4, console.bit());
+        let [event, error] = smmu::interrupts(plan.pci.as_ref());
+        if let (true, Some(cpu)) = (group0, plan.cpus.get(usize::from(header.housekeeping_cpu.0))) {
+            for own in [header.console_intid, event, error].into_iter().filter(|own| own.is_spi()) {
+                let group = IGROUPR + own.word() as u32 * 4;
+                self.0.store(group, self.0.load(group) & !own.bit());
+                self.0.store8(IPRIORITYR + own.0, 0);
+                self.0.store64(IROUTER + own.0 * 8, cpu.mpidr.0);
+                self.0.store(ISENABLER + own.word() as u32 * 4, own.bit());
+            }
         }
         let groups = if group0 { CTLR_GROUP0 | CTLR_GROUP1 } else { CTLR_GROUP1 };
         self.0.store(GICD_CTLR, CTLR_ARE | groups);
@@ -182,10 +188,14 @@ impl Redistributor {
         self.0.probe(GICR_TYPER + 4)
     }
 
-    /// Awake, no LPIs; SGIs and PPIs (extended ones too) disabled, Group 1, at the guests' priority; EL2's own (with `kick`) Group 0 and
-    /// enabled; with `injected` the maintenance interrupt, more urgent than any guest's. False where the hardware does not
-    /// finish or Group 0 is not EL2's.
-    pub(crate) fn set_up(&self, kick: Option<IntId>, injected: bool) -> bool {
+    /// Whether it takes LPIs, and the number by which the ITS knows it: GICR_TYPER.PLPIS, Processor_Number.
+    pub(crate) fn lpi_number(&self) -> Option<u32> {
+        let typer = self.0.load(GICR_TYPER);
+        (typer & 1 != 0).then_some(typer >> 8 & 0xFFFF)
+    }
+
+    /// Awake, and LPIs off. Once, by its own CPU. False where the hardware does not follow.
+    pub(crate) fn wake(&self) -> bool {
         self.0.store(GICR_WAKER, self.0.load(GICR_WAKER) & !WAKER_SLEEP);
         if !(0..POLLS).any(|_| self.0.load(GICR_WAKER) & WAKER_ASLEEP == 0) {
             return false;
@@ -193,9 +203,23 @@ impl Redistributor {
         // LPIs that a loader has left on would go on writing their tables into RAM that is a guest's now. Where the hardware
         // does not let them be turned off again (IHI 0069, 12.11.2, EnableLPIs), this CPU cannot be used.
         self.0.store(GICR_CTLR, 0);
-        if !(0..POLLS).any(|_| self.0.load(GICR_CTLR) & (CTLR_ENABLE_LPIS | GICR_CTLR_RWP) == 0) {
+        (0..POLLS).any(|_| self.0.load(GICR_CTLR) & (CTLR_ENABLE_LPIS | GICR_CTLR_RWP) == 0)
+    }
+
+    /// LPIs on, for good, with these GICR_PROPBASER and GICR_PENDBASER. False where the hardware does not take them.
+    pub(crate) fn enable_lpis(&self, [properties, pending]: [u64; 2]) -> bool {
+        self.0.store64(GICR_PROPBASER, properties);
+        self.0.store64(GICR_PENDBASER, pending);
+        if self.0.load64(GICR_PROPBASER) != properties || self.0.load64(GICR_PENDBASER) | PTZ != pending | PTZ {
             return false;
         }
+        self.0.store(GICR_CTLR, CTLR_ENABLE_LPIS);
+        self.0.load(GICR_CTLR) & CTLR_ENABLE_LPIS != 0
+    }
+
+    /// SGIs and PPIs (extended ones too) disabled, Group 1, at the guests' priority; EL2's own (with `kick`) Group 0 and
+    /// enabled; with `injected` the maintenance interrupt, more urgent than any guest's. False where Group 0 is not EL2's.
+    pub(crate) fn set_up(&self, kick: Option<IntId>, injected: bool) -> bool {
         let own = kick.map_or(0, |kick| kick.bit() | HYP_TIMER.bit());
         for word in 0..private_words(self.0.load(GICR_TYPER)) {
             self.0.store(SGI_FRAME + ICENABLER + word * 4, u32::MAX);
@@ -309,6 +333,13 @@ pub(crate) fn close_guest_group() {
     barrier();
 }
 
+/// From now on LPIs alone come, and wake this CPU: they are more urgent than any guest's interrupt.
+pub(crate) fn messages_only() {
+    mask(Some(0));
+    msr!("icc_igrpen1_el1", 1);
+    barrier();
+}
+
 /// Sends a Group 0 SGI: `value` as `Targets::kick` gives it. What was stored before is seen by who takes it.
 pub(crate) fn send_group0(value: u64) {
     cortex_a::asm::barrier::dsb(cortex_a::asm::barrier::ISHST);
@@ -327,6 +358,13 @@ pub(crate) fn acknowledge() -> Option<IntId> {
     let intid = mrs!("S3_0_C12_C8_0") & 0xFF_FFFF; // ICC_IAR0_EL1
     cortex_a::asm::barrier::dsb(cortex_a::asm::barrier::SY);
     (intid < 1020).then_some(IntId(intid as u32))
+}
+
+/// Acknowledges the highest pending Group 1 interrupt that is let through.
+pub(crate) fn acknowledge_group1() -> Option<u32> {
+    let intid = mrs!("S3_0_C12_C12_0") as u32 & 0xFF_FFFF; // ICC_IAR1_EL1
+    cortex_a::asm::barrier::dsb(cortex_a::asm::barrier::SY);
+    (!(1020..1024).contains(&intid)).then_some(intid)
 }
 
 /// Ends it.

@@ -6,7 +6,8 @@ use hyp_min::vdev::Frame;
 /// The window, by its address.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mmio {
-    base: usize,
+    /// vectors.S knows the distributor's.
+    pub(crate) base: usize,
 }
 
 impl Mmio {

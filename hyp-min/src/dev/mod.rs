@@ -3,5 +3,7 @@
 pub(crate) mod ecam;
 pub(crate) mod gicv2;
 pub(crate) mod gicv3;
+pub(crate) mod its;
 pub(crate) mod mmio;
 pub(crate) mod pl011;
+pub(crate) mod smmu;

@@ -37,7 +37,7 @@ pub const fn next(index: u32, bits: u32) -> u32 {
 
 /// The bits of an index of such a queue, the wrap bit too.
 pub const fn index_mask(bits: u32) -> u32 {
-    (2 << (bits & 0x1F)) - 1
+    (2u32 << (bits & 0x1F)).wrapping_sub(1)
 }
 
 /// Byte offset of the entry at `index`, of 2^`log2` bytes.

@@ -4,7 +4,7 @@
 use super::percpu::PerCpu;
 use super::{granted, park, registers};
 use crate::dev::gicv2::Gic;
-use crate::dev::gicv3;
+use crate::dev::{gicv3, its};
 use crate::state::vcpu;
 use crate::{pci, watchdog};
 use cofferdam_plan::{DomainFlags, HeaderFlags, IntId, Plan};
@@ -24,7 +24,12 @@ pub(crate) fn first(cpu: &'static PerCpu) -> ! {
     if let Some(gic) = &cpu.gicv2 {
         set_up_gicv2(cpu, gic);
     } else {
-        if !cpu.redistributor.set_up(kick, cpu.is_injected()) {
+        let lpis = its::of_cpu(plan, usize::from(cpu.index.0)).map(|(tables, _)| tables);
+        let redistributor = cpu.redistributor;
+        let set_up = redistributor.wake()
+            && redistributor.set_up(kick, cpu.is_injected())
+            && lpis.is_none_or(|tables| redistributor.enable_lpis(tables));
+        if !set_up {
             defmt::error!("refused: redistributor of CPU {=u16} does not follow", cpu.index.0);
             park::fault(cpu, park::Reason::InterruptController);
         }

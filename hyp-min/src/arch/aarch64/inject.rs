@@ -119,6 +119,12 @@ pub(crate) fn leave(cpu: &PerCpu) {
     barrier();
 }
 
+/// After [`leave`]: of what comes to this CPU LPIs alone are taken, see [`gicv3::messages_only`]. Nor do list registers ask for more.
+pub(crate) fn messages_only() {
+    msr!("ich_hcr_el2", EN);
+    gicv3::messages_only();
+}
+
 /// Whether an interrupt waits for the guest in a list register.
 pub(crate) fn is_pending(cpu: &PerCpu) -> bool {
     inject::is_pending(cpu)

@@ -47,6 +47,11 @@ global_asm!(
     SCTLR_EL1 = const registers::SCTLR_EL1_RESET,
     MAINTENANCE = const gicv3::MAINTENANCE.0,
     LISTS = const percpu::LISTS,
+    FIRST_LPI = const cofferdam_plan::pci::FIRST_LPI,
+    LPI_COUNT = const percpu::LPI_COUNT,
+    LPIS = const percpu::LPIS,
+    DISTRIBUTOR = const percpu::DISTRIBUTOR,
+    ISPENDR = const gicv3::ISPENDR,
 );
 
 unsafe extern "C" {

@@ -7,8 +7,9 @@ use super::percpu::PerCpu;
 use super::registers::mrs;
 use super::{enter, firmware, inject, restart, revoke};
 use crate::deadline::Duty;
+use crate::dev::{gicv3, its};
 use crate::state::{self, DomainState, Status, vcpu};
-use crate::{console, dev::gicv3, pci};
+use crate::{console, pci};
 use cofferdam_plan::{Domain, Policy};
 use core::sync::atomic::Ordering;
 use hyp_min::vdev::sgi::Targets;
@@ -124,12 +125,21 @@ pub(crate) fn off(cpu: &'static PerCpu, reset: bool) -> ! {
 /// The watchdog of another domain has expired: it ends by its policy for faults.
 /// `status`: what it was when it had not been patted.
 pub(crate) fn expired(cpu: &'static PerCpu, id: usize, domain: &'static Domain, status: Status) {
+    ended_from_outside(cpu, id, domain, status, "its watchdog has expired");
+}
+
+/// A device of a domain has done what it may not, and is stopped: the domain ends by its policy for faults. `status` as above.
+pub(crate) fn ended_by_device(cpu: &'static PerCpu, id: usize, domain: &'static Domain, status: Status) {
+    ended_from_outside(cpu, id, domain, status, "a fault of its device");
+}
+
+fn ended_from_outside(cpu: &'static PerCpu, id: usize, domain: &'static Domain, status: Status, why: &'static str) {
     let targets = Targets::new(cpu.plan(), domain);
     let subject = Subject { id: id as u16, domain, state: state::state_of(domain), foreign: Some(&targets) };
     let Some(fate) = subject.take(domain.on_fault, status) else { return };
     // The limit on restarts, or the end, bounds these records.
     cpu.log.last_words(true);
-    defmt::error!("{=str} domain {=u16}: its watchdog has expired", fate.of_a_fault(), subject.id);
+    defmt::error!("{=str} domain {=u16}: {=str}", fate.of_a_fault(), subject.id, why);
     finish(cpu, &subject, fate, true);
     cpu.log.last_words(false);
 }
@@ -312,12 +322,19 @@ pub(super) fn quiet(cpu: &'static PerCpu) {
         inject::leave(cpu);
     }
     gicv3::clear_active(enter::kick(cpu.plan()).is_some());
+    if cpu.takes_lpis() {
+        // Its domain's other vCPUs may wait for what they say. See `rest`.
+        return inject::messages_only();
+    }
     gicv3::close_guest_group();
 }
 
 /// Sleeps, then serves what has come. Answers whether it was a kick.
 fn rest(cpu: &'static PerCpu) -> bool {
     cortex_a::asm::wfi();
+    if cpu.takes_lpis() {
+        its::collect(cpu);
+    }
     has_interrupts(cpu) && super::traps::serve(cpu)
 }
 

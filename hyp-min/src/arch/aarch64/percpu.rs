@@ -8,6 +8,7 @@ use super::{firmware, registers::mrs};
 use crate::deadline::Deadlines;
 use crate::dev::gicv2::Gic;
 use crate::dev::gicv3::{Distributor, Redistributor};
+use crate::dev::its;
 use crate::log::Buffer;
 use crate::state::{DomainState, state_of};
 use cofferdam_plan::{CpuIndex, Domain, DomainFlags, DomainId, Plan, va};
@@ -23,6 +24,9 @@ pub(crate) struct PerCpu {
     x: [Cell<u64>; 32],
     /// ICH_ELRSR_EL2 while all list registers are empty, where interrupts are injected. vectors.S looks at it.
     lists: u32,
+    /// Number of LPIs that this CPU takes, and where the SPI of each stands in the plan. vectors.S looks at them.
+    lpi_count: u32,
+    lpis: usize,
     /// Index in the plan's CPUs.
     pub(crate) index: CpuIndex,
     /// The domain this CPU belongs to.
@@ -54,8 +58,11 @@ pub(crate) struct PerCpu {
 }
 
 const _: () = assert!(core::mem::offset_of!(PerCpu, x) == 0);
-/// Where vectors.S finds `lists`.
+/// Where vectors.S finds `lists`, and what it needs of an LPI: `lpi_count`, `lpis`, the distributor's address.
 pub(super) const LISTS: usize = core::mem::offset_of!(PerCpu, lists);
+pub(super) const LPI_COUNT: usize = core::mem::offset_of!(PerCpu, lpi_count);
+pub(super) const LPIS: usize = core::mem::offset_of!(PerCpu, lpis);
+pub(super) const DISTRIBUTOR: usize = core::mem::offset_of!(PerCpu, distributor.0.base);
 const _: () = assert!(size_of::<PerCpu>() + 0x1400 <= va::CPU_AREA as usize, "5 KiB of stack remain");
 
 impl PerCpu {
@@ -68,10 +75,13 @@ impl PerCpu {
         // ICH_VTR_EL2.ListRegs is one less than their number (IHI 0069, 12.4.12).
         let injected = domain.flags & DomainFlags::INJECTED != 0;
         let lists = if injected { u32::MAX >> (31 - (mrs!("ich_vtr_el2") & 0xF)) } else { 0 };
+        let lpis = its::of_cpu(plan, index).map_or(&[][..], |(_, lpis)| lpis);
         let place = (cpu.area_va + va::CPU_AREA) as usize - size_of::<Self>();
         let value = Self {
             x: [const { Cell::new(0) }; 32],
             lists,
+            lpi_count: lpis.len() as u32,
+            lpis: lpis.as_ptr() as usize,
             index: CpuIndex(index as u16),
             id: DomainId(cpu.domain),
             vcpu: usize::from(cpu.vcpu),
@@ -111,6 +121,11 @@ impl PerCpu {
     /// Whether its interrupts come by way of EL2.
     pub(crate) fn is_injected(&self) -> bool {
         self.domain().flags & DomainFlags::INJECTED != 0
+    }
+
+    /// Whether LPIs come to this CPU.
+    pub(crate) fn takes_lpis(&self) -> bool {
+        self.lpi_count != 0
     }
 
     /// The plan.

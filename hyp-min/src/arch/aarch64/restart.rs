@@ -11,6 +11,7 @@ use super::percpu::PerCpu;
 use super::{enter, park, revoke};
 use crate::console;
 use crate::deadline::Duty;
+use crate::dev::its;
 use crate::state::{self, DomainState, Status, vcpu};
 use crate::{pci, watchdog};
 use cofferdam_plan::RESTART_PERIOD_S;
@@ -107,6 +108,8 @@ fn begin(cpu: &'static PerCpu) {
     if let Some(gic) = &cpu.gicv2 {
         gic.reset_domain(cpu.plan(), cpu.domain());
     } else {
+        // Its functions have been stopped: what they have sent before is this run's.
+        its::collect(cpu);
         cpu.distributor.reset_domain(cpu.plan(), cpu.domain());
         let (kick, injected) = (enter::kick(cpu.plan()), cpu.is_injected());
         let set_up =

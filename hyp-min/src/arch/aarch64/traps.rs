@@ -7,7 +7,7 @@ use super::percpu::PerCpu;
 use super::registers::{mrs, msr};
 use super::{calls, firmware, inject, park};
 use crate::deadline::Duty;
-use crate::dev::gicv3;
+use crate::dev::{gicv3, smmu};
 use crate::{console, pci, state, watchdog};
 use cofferdam_plan::{DomainFlags, IntId, va};
 use hyp_min::vdev::syndrome::{self, Injection, ec};
@@ -241,6 +241,8 @@ pub(crate) fn serve(cpu: &'static PerCpu) -> bool {
         console::timer(cpu, now);
     } else if intid == plan.header.console_intid {
         console::receive(cpu);
+    } else if let (true, Some(view)) = (smmu::interrupts(plan.pci.as_ref()).contains(&intid), &plan.pci) {
+        smmu::serve(cpu, view);
     } else {
         if let Some(gic) = &cpu.gicv2 {
             gic.disable(intid);

@@ -91,7 +91,7 @@
     OTHER   trap_irq
 .endm
 
-// Injected delivery, the usual case: a PPI or SPI, and all list registers are empty (so none holds the same). The interrupt stays active until the guest
+// Injected delivery, the usual case (irq_rest comes back to the third instruction): a PPI or SPI, and all list registers are empty (so none holds the same). The interrupt stays active until the guest
 // ends it, only its priority is dropped. ICC_RPR_EL1 is 0x80 | p >> 1 for a guest's priority p. The rest is
 // vdev/inject.rs's to decide; INTIDs as in ICC_IAR1_EL1 (IHI 0069, 12.2.14, ICH_LR<n>_EL2 12.4.10).
 .macro IRQ_INJECTED
@@ -153,9 +153,27 @@ vectors_injected:
 return:
     RETURN
 
-// x0 has been acknowledged; x0 to x3 are saved.
+// x0 has been acknowledged; x0 to x3 are saved. An LPI is a message of a function of this domain: the SPI that the plan has for it is
+// pending from now on, and ICC_IAR1_EL1 tells what comes of that. The loop ends when nothing is pending, or EL2's own
+// interrupts are, which are more urgent: then ICC_IAR1_EL1 reads 1023 (IHI 0069, 12.2.14).
 irq_rest:
-    stp     x4, x5, [sp, #32]
+    subs    w1, w0, #{FIRST_LPI}
+    b.lo    1f
+    ldr     w2, [sp, #{LPI_COUNT}]
+    ldr     x3, [sp, #{LPIS}]
+    cmp     w1, w2
+    b.hs    2f
+    ldr     w1, [x3, w1, uxtw #2]
+    ldr     x3, [sp, #{DISTRIBUTOR}]
+    mov     w2, #1
+    lsl     w2, w2, w1
+    lsr     w1, w1, #5
+    add     x3, x3, #{ISPENDR}
+    str     w2, [x3, w1, uxtw #2]
+2:  msr     S3_0_C12_C12_1, x0                  // ICC_EOIR1_EL1: an LPI has no active state
+    dsb     sy
+    b       vectors_injected + 0x480 + 8
+1:  stp     x4, x5, [sp, #32]
     stp     x6, x7, [sp, #48]
     stp     x8, x9, [sp, #64]
     stp     x10, x11, [sp, #80]
