@@ -114,7 +114,8 @@ fn with_dependencies(
     if order.iter().any(|(other, _)| *other == name) {
         return Ok(());
     }
-    let path = known.get(&name).ok_or_else(|| Trouble::other(format!("the kernel's package has no module {module}")))?;
+    let path =
+        known.get(&name).ok_or_else(|| Trouble::other(format!("the kernel's package has no module {module}")))?;
     let bytes = repo::read(path)?;
     let info = Elf::new(&bytes)?.section(".modinfo").unwrap_or(&[]);
     let depends = info.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(b"depends=")).unwrap_or(&[]);

@@ -50,12 +50,10 @@ pub(crate) fn fault(cpu: &'static PerCpu, reason: Reason) -> ! {
         policy => policy,
     };
     let subject = Subject::of(cpu);
-    let Some(fate) = subject.take(policy, cpu.state.status()) else {
-        if !reason.is_guests() {
-            restart::abandon(cpu);
-        }
-        stand_by(cpu)
-    };
+    if !reason.is_guests() {
+        restart::abandon(cpu);
+    }
+    let Some(fate) = subject.take(policy, cpu.state.status()) else { stand_by(cpu) };
     // One that starts again may fault as often as its limit allows: an allowance of records, and no last words.
     if fate != Fate::Restarted {
         cpu.log.last_words(true);
@@ -290,6 +288,7 @@ pub(crate) fn stand_by(cpu: &'static PerCpu) -> ! {
                 start(cpu, kicked);
             }
             state::RESTARTING => restart::step(cpu, status),
+            state::RELOADING if cpu.gicv2.is_some() => restart::step(cpu, status),
             _ => {}
         }
         kicked = rest(cpu);

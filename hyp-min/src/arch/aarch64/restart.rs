@@ -81,11 +81,19 @@ pub(super) fn step(cpu: &'static PerCpu, status: Status) {
     let all = cpu.state.vcpus.iter().take(count).all(|vcpu| vcpu.arrived.load(Ordering::Acquire) == status.0);
     let patience = cpu.state.patience.load(Ordering::Relaxed);
     if !all && console::now() >= patience {
-        give_up(cpu, state::RESTARTING, "one of its CPUs does not come");
+        give_up(cpu, status.is(), "one of its CPUs does not come");
     } else if !all {
         cpu.deadlines.set(Duty::Restart, patience);
-    } else if cpu.vcpu == 0 && cpu.state.change(state::RESTARTING, state::RELOADING) {
+    } else if cpu.vcpu != 0 {
+    } else if status.is() == state::RELOADING {
         begin(cpu);
+    } else if cpu.state.change(state::RESTARTING, state::RELOADING) {
+        if cpu.gicv2.is_none() {
+            return begin(cpu);
+        }
+        // An SGI that one has sent after another had come is pending there, where only that other reaches it: all come again.
+        (1..count).for_each(|vcpu| park::wake(cpu, vcpu));
+        step(cpu, cpu.state.status());
     }
 }
 
