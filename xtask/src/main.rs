@@ -19,6 +19,7 @@ mod gdb;
 mod guests;
 mod hyp;
 mod image;
+mod import;
 mod pipeline;
 mod qemu;
 mod raw;
@@ -60,6 +61,7 @@ enum Command {
     Cross(cross::Args),
     Explain(explain::Args),
     Decode(decode::Args),
+    Import(import::Args),
 }
 
 fn main() -> ExitCode {
@@ -87,6 +89,7 @@ fn main() -> ExitCode {
         Command::Cross(args) => cross::main(&args),
         Command::Explain(args) => explain::main(&args),
         Command::Decode(args) => decode::main(&args),
+        Command::Import(args) => import::main(&args),
     };
     match done {
         Ok(code) => ExitCode::from(code),

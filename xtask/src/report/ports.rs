@@ -42,20 +42,45 @@ mod tests {
     use crate::pipeline::{self, Job, Options};
     use crate::repo;
 
-    #[test]
-    fn each_domain_shows_its_ports_and_no_other() {
-        let layout = repo::root().join("layouts/x86-ports.dts");
+    /// Each domain with its ports.
+    fn ports(layout: &str) -> Vec<(String, Vec<String>)> {
+        let report = report(layout);
+        let ports = |domain: &super::Domain| {
+            domain.tables[0].rows.iter().map(|row| format!("{} {}", row[0], row[1])).collect::<Vec<_>>()
+        };
+        report.domains.iter().map(|domain| (domain.name.clone(), ports(domain))).collect()
+    }
+
+    fn report(layout: &str) -> super::Report {
+        let layout = repo::root().join(layout);
         let (files, options) = (Files::default(), Options::default());
         let guests = Guests::new(&layout, &[], true);
         let job = Job { layout: &layout, options: &options, hypervisor: None, guests: &guests, files: &files };
         let report = pipeline::compile(&job, |outcome| Ok(super::report(&layout, &outcome)));
         let Ok(report) = report else { panic!("the layout compiles") };
-        let ports = |domain: &super::Domain| {
-            domain.tables[0].rows.iter().map(|row| format!("{} {}", row[0], row[1])).collect::<Vec<_>>()
-        };
-        let seen: Vec<_> = report.domains.iter().map(|domain| (domain.name.as_str(), ports(domain))).collect();
-        let keyboard = vec!["0x60..=0x60 1".to_owned(), "0x64..=0x64 1".to_owned()];
-        assert_eq!(seen, [("keyboard", keyboard), ("modem", vec!["0x2f8..=0x2ff 8".to_owned()])]);
-        assert!(report.domains[0].says[0].1.starts_with("2 of 65536 ports open"));
+        report
+    }
+
+    fn texts(list: &[&str]) -> Vec<String> {
+        list.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    #[test]
+    fn each_domain_shows_its_ports_and_no_other() {
+        let layout = "layouts/x86-ports.dts";
+        let keyboard = ("keyboard".to_owned(), texts(&["0x60..=0x60 1", "0x64..=0x64 1"]));
+        assert_eq!(ports(layout), [keyboard, ("modem".to_owned(), texts(&["0x2f8..=0x2ff 8"]))]);
+        assert!(report(layout).domains[0].says[0].1.starts_with("2 of 65536 ports open"));
+    }
+
+    /// The I/O BARs of e1000e (0x20) and e1000 (0x40) behind that of a virtio device (0x20), in the order of their BDFs.
+    #[test]
+    fn functions_bring_their_io_bars() {
+        let a = ("a".to_owned(), texts(&["0xc020..=0xc07f 96"]));
+        let b = ("b".to_owned(), texts(&["0xc000..=0xc01f 32"]));
+        assert_eq!(ports("partitioner/tests/accept/io-bars-x86.dts"), [a, b]);
+        let all =
+            ("a".to_owned(), texts(&["0x60..=0x60 1", "0x64..=0x64 1", "0xc020..=0xc03f 32", "0xc080..=0xc087 8"]));
+        assert_eq!(ports("partitioner/tests/accept/x86-io-demanded.dts"), [all]);
     }
 }

@@ -31,6 +31,13 @@ pub(crate) fn run(tally: &mut Tally) -> Result<(), Trouble> {
         let parts = [*code, "wrong", "right"];
         tally.check(format_args!("explain {code}"), expect(&["explain".into(), code.to_string()], 0, &parts));
     }
+    for (command, shown) in examples(&root.join("docs/pci.md"))? {
+        let words: Vec<String> = command.split(' ').map(String::from).collect();
+        tally.check(
+            format_args!("docs/pci.md: {command}"),
+            expect(&words, i32::from(shown.contains("error[")), &[&shown]),
+        );
+    }
     tally.check("explain an unknown code", expect(&["explain".into(), "E9999".into()], 2, &[]));
     tally.check("check without a file", expect(&["check".into(), "no/such.dts".into()], 2, &[]));
     let minimal = shown(&root.join("layouts/minimal.dts"));
@@ -39,6 +46,16 @@ pub(crate) fn run(tally: &mut Tally) -> Result<(), Trouble> {
         tally.check(format_args!("check --format {format}"), expect(&args, 0, &["{", "["]));
     }
     Ok(())
+}
+
+/// The `$ cargo xtask check …` and `report …` of a document, each with what the document shows of its output.
+fn examples(document: &Path) -> Result<Vec<(String, String)>, Trouble> {
+    let text = fs::read_to_string(document).map_err(Trouble::file(document, "read"))?;
+    let blocks = text.split("```console\n$ cargo xtask ").skip(1).filter_map(|block| block.split("```").next());
+    let parts = blocks
+        .filter_map(|block| block.split_once('\n'))
+        .filter(|(command, _)| ["check ", "report "].iter().any(|name| command.starts_with(name)));
+    Ok(parts.map(|(command, shown)| (command.to_owned(), shown.trim_end().to_owned())).collect())
 }
 
 /// Runs this program; the exit code and parts of standard output must be as said.
