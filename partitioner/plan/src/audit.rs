@@ -61,6 +61,9 @@ pub mod fact {
     pub const STREAM: u32 = 12;
     /// The same. `owner`: the DeviceID its MSIs reach the ITS with.
     pub const DEVICE_ID: u32 = 13;
+    /// The same. `owner`: index of its domain plus one. The layout trusts this function with all RAM (`dma = "trusted"`): no
+    /// SMMU holds it.
+    pub const TRUSTED_DMA: u32 = 14;
 }
 
 /// A fact about the board or about what the hypervisor keeps.

@@ -38,7 +38,7 @@ pub struct Pci {
 }
 
 /// One SMMUv3 (IHI 0070), stage 2 only. All zero without one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Smmu {
     /// EL2 virtual address of register page 0 (64 KiB); page 1 follows. 0 without an SMMU.
@@ -71,7 +71,7 @@ pub struct Smmu {
 }
 
 /// One ITS (IHI 0069, 5). All zero without one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Its {
     /// EL2 virtual address of the control frame (64 KiB). 0 without an ITS. The translation frame is in no CPU's tables.

@@ -218,7 +218,7 @@ impl Reader<'_, '_, '_, '_, '_> {
                 let holds = if is_memory || is_reserved {
                     self.work.is_granted(self.domain, ipa, grant::RAM)
                 } else {
-                    let emulated = windows(self.work, self.d).iter().any(|(w, _)| w.contains_region(&ipa));
+                    let emulated = windows(self.work, self.domain, self.d).iter().any(|(w, _)| w.contains_region(&ipa));
                     let granted = |kind| self.work.is_granted(self.domain, ipa, kind);
                     size > 0 && (emulated || granted(grant::DEVICE) || granted(grant::CPU_INTERFACE))
                 };

@@ -3,6 +3,7 @@
 //!
 //! Every mapped byte needs a purpose that the plan names; every purpose must be mapped as it says.
 
+use crate::dma;
 use crate::finding::{Finding, Root};
 use crate::gicv2;
 use crate::regime::{self, Regime};
@@ -38,7 +39,12 @@ enum Use {
     Root,
     /// Device registers.
     Device,
+    /// What EL2 and the SMMU share, and the state of functions: data in the DMA area.
+    Shared,
 }
+
+/// Configuration space of functions: pages in the middle of the ECAM.
+const CONFIGURATION: &str = "configuration space";
 
 /// A range of EL2's addresses and why it is mapped.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +76,7 @@ pub(crate) fn prove(work: &Work<'_, '_>, marks: &mut [u32], report: &mut Report<
         return 0;
     };
     let mut leaves = 0;
-    let mut walk = Walk { tables, regime, marks, number: u32::MAX };
+    let mut walk = Walk { tables, regime, marks, number: u32::MAX, shares: 0 };
     walk.run(root, &mut |step| match step {
         Step::Leaf(leaf) => {
             leaves += 1;
@@ -133,7 +139,11 @@ fn i23_every_mapping_has_a_purpose(work: &Work<'_, '_>, leaf: &Leaf, report: &mu
         let stop = end.min(p.va.saturating_add(p.size));
         let wanted = p.pa.map(|base| base.wrapping_add(at - p.va));
         let chunk = PaRegion { base: Pa(pa), size: stop - at };
-        let memory = p.kind == Use::Device || work.is_covered(chunk, fact::HYPERVISOR);
+        let memory = match p.kind {
+            Use::Device => true,
+            Use::Shared => work.is_covered(chunk, fact::DMA_AREA),
+            _ => work.is_covered(chunk, fact::HYPERVISOR),
+        };
         if wanted.is_some_and(|wanted| wanted != pa) || !memory {
             report.add(Finding::El2WrongTarget { va: at, pa: Pa(pa), what: p.what });
         }
@@ -149,7 +159,7 @@ fn attributes_hold(kind: Use, attributes: u64) -> bool {
         Use::Image => [NORMAL | READ_ONLY, NORMAL | READ_ONLY | NO_EXECUTE, NORMAL | NO_EXECUTE].contains(&attributes),
         Use::Stub => attributes == NORMAL | READ_ONLY,
         Use::Plan => attributes == NORMAL | READ_ONLY | NO_EXECUTE,
-        Use::Area | Use::Root => attributes == NORMAL | NO_EXECUTE,
+        Use::Area | Use::Root | Use::Shared => attributes == NORMAL | NO_EXECUTE,
         Use::Device => attributes & !SHAREABILITY == DEVICE | NO_EXECUTE && attributes & SHAREABILITY != 1 << 8,
     }
 }
@@ -185,7 +195,7 @@ fn i23_areas_have_memory_of_their_own(work: &Work<'_, '_>, el2: &El2<'_>, report
             let (Some(pa), Some(slot)) = (el2.pa(va), seen.get_mut(count)) else { continue };
             *slot = (pa, va);
             count += 1;
-            if own.contains(Pa(pa)) {
+            if own.contains(Pa(pa)) || work.facts(fact::DMA_AREA).any(|f| f.region.contains(Pa(pa))) {
                 report.add(Finding::El2WrongTarget { va, pa: Pa(pa), what: p.what });
             }
         }
@@ -237,10 +247,11 @@ fn i21_el2_devices_are_forbidden_to_domains(work: &Work<'_, '_>, el2: &El2<'_>, 
             p.va.checked_add(offset).and_then(|va| el2.pa(va)).is_none_or(|at| at == pa.wrapping_add(offset))
         });
         // A single page starts a device; redistributors lie side by side from the start of their region.
-        let starts = work.facts(fact::FORBIDDEN).any(|f| {
-            let offset = pa.wrapping_sub(f.region.base.0 & !(va::PAGE - 1));
-            offset == 0 || (p.size > va::PAGE && f.region.contains(Pa(pa)) && offset % p.size == 0)
-        });
+        let starts = p.what == CONFIGURATION
+            || work.facts(fact::FORBIDDEN).any(|f| {
+                let offset = pa.wrapping_sub(f.region.base.0 & !(va::PAGE - 1));
+                offset == 0 || (p.size > va::PAGE && f.region.contains(Pa(pa)) && offset % p.size == 0)
+            });
         if !in_one_piece || !starts {
             report.add(Finding::El2WrongTarget { va: p.va, pa: Pa(pa), what: p.what });
         }
@@ -252,6 +263,57 @@ fn i21_el2_devices_are_forbidden_to_domains(work: &Work<'_, '_>, el2: &El2<'_>, 
             report.add(Finding::El2DeviceTwice { pa: registers, what: p.what });
         }
     }
+}
+
+/// Where a range of EL2's addresses leads, where it does so in one piece.
+fn place(work: &Work<'_, '_>, va: u64, size: u64) -> Option<Pa> {
+    let h = work.plan.header;
+    let regime = regime::el2(h.tcr_el2, h.pa_bits).ok()?;
+    let tables = tables(work);
+    let el2 = El2 { tables, regime, root: root_page(&tables, &regime, h.ttbr0_el2)? };
+    let first = el2.pa(va)?;
+    let follows =
+        |page: u64| va.checked_add(page * va::PAGE).and_then(|va| el2.pa(va)) == first.checked_add(page * va::PAGE);
+    (0..size.div_ceil(va::PAGE)).all(follows).then_some(Pa(first))
+}
+
+/// The redistributor of a CPU.
+pub(crate) fn redistributor(work: &Work<'_, '_>, cpu: usize) -> Option<Pa> {
+    place(work, work.plan.cpus.get(cpu)?.gicr_va, va::PAGE)
+}
+
+/// The run-time state of functions.
+pub(crate) fn state_of_functions(work: &Work<'_, '_>) -> Option<Pa> {
+    let pci = work.plan.pci?;
+    place(work, pci.record.state_va, pci.functions.len().div_ceil(64) as u64 * va::PAGE)
+}
+
+/// What PCI functions, their SMMU and their ITS are to EL2.
+fn of_pci<'a>(work: &Work<'a, '_>) -> impl Iterator<Item = Purpose> + use<'a> {
+    let base = |kind| work.facts(kind).next().map(|f| f.region.base.0);
+    let (smmu, its, ecam) = (base(fact::SMMU), base(fact::ITS), work.facts(fact::ECAM).next());
+    let p = |va, size, pa, kind, what| Purpose { va, size, pa, kind, what, whole: true };
+    let used = |va: u64, size: u64| if va == 0 { 0 } else { size };
+    work.plan.pci.into_iter().flat_map(move |pci| {
+        let r = pci.record;
+        let shared = |va: u64, region: PaRegion, what| {
+            p(va, used(r.smmu.registers_va, region.size), Some(region.base.0), Use::Shared, what)
+        };
+        let fixed = [
+            p(r.smmu.registers_va, used(r.smmu.registers_va, 0x2_0000), smmu, Use::Device, "SMMU"),
+            p(r.its.control_va, used(r.its.control_va, 0x1_0000), its, Use::Device, "ITS"),
+            shared(r.smmu.stream_table_va, dma::stream_table(&r.smmu), "stream table"),
+            shared(r.smmu.commands_va, dma::commands(&r.smmu), "SMMU command queue"),
+            shared(r.smmu.events_va, dma::events(&r.smmu), "SMMU event queue"),
+            p(r.state_va, pci.functions.len().div_ceil(64) as u64 * va::PAGE, None, Use::Shared, "state of functions"),
+        ];
+        let functions = pci.functions.iter().map(move |f| {
+            // A function outside the ECAM is another finding; nothing is mapped at the last page of all.
+            let pa = ecam.and_then(|ecam| crate::pci::config_page_in(ecam, f.rid)).map_or(!(va::PAGE - 1), |pa| pa.0);
+            p(f.config_va, va::PAGE, Some(pa), Use::Device, CONFIGURATION)
+        });
+        fixed.into_iter().chain(functions)
+    })
 }
 
 /// Everything the plan gives EL2 an address for.
@@ -299,5 +361,5 @@ fn purposes<'a>(work: &Work<'a, '_>) -> impl Iterator<Item = Purpose> + use<'a> 
             p(d.root_va, len, Some(root), Use::Root, "revocation window", true),
         ]
     });
-    fixed.into_iter().chain(cpus).chain(domains)
+    fixed.into_iter().chain(cpus).chain(domains).chain(of_pci(work))
 }

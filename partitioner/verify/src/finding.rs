@@ -1,6 +1,6 @@
 //! What the verifier can find, one variant per mistake, each with the invariant it breaks.
 
-use cofferdam_plan::{CpuIndex, DomainId, IntId, Ipa, IpaRegion, Mpidr, Pa, PaRegion};
+use cofferdam_plan::{Bdf, CpuIndex, DomainId, IntId, Ipa, IpaRegion, Mpidr, Pa, PaRegion};
 use core::fmt;
 
 /// Whose translation tables.
@@ -12,6 +12,8 @@ pub enum Root {
     Domain(DomainId),
     /// The hypervisor's while it reloads a domain.
     Restart(DomainId),
+    /// What the functions of a domain reach through the SMMU.
+    Dma(DomainId),
 }
 
 impl fmt::Display for Root {
@@ -20,6 +22,7 @@ impl fmt::Display for Root {
             Self::El2 => f.write_str("EL2"),
             Self::Domain(id) => write!(f, "domain {id}"),
             Self::Restart(id) => write!(f, "the restart of domain {id}"),
+            Self::Dma(id) => write!(f, "DMA of domain {id}"),
         }
     }
 }
@@ -105,15 +108,15 @@ findings! {
     "I28" RootEntries { domain: DomainId, entries: u32 }
         => "clearing {entries} root entries does not revoke all of domain {domain}";
     /// Stage 2 maps what is not granted.
-    "I18" LeafNotGranted { domain: DomainId, ipa: IpaRegion, pa: Pa } => "domain {domain} maps {ipa} to {pa} without a grant";
+    "I18" LeafNotGranted { root: Root, ipa: IpaRegion, pa: Pa } => "{root} maps {ipa} to {pa} without a grant";
     /// Stage 2 maps a grant elsewhere.
-    "I18" LeafWrongTarget { domain: DomainId, ipa: Ipa, is: Pa, granted: Pa }
-        => "domain {domain} maps {ipa} to {is}, but {granted} is granted";
+    "I18" LeafWrongTarget { root: Root, ipa: Ipa, is: Pa, granted: Pa }
+        => "{root} maps {ipa} to {is}, but {granted} is granted";
     /// Stage 2 maps a grant with the wrong type or permissions.
-    "I20" LeafWrongAttributes { domain: DomainId, ipa: Ipa, entry: u64 }
-        => "domain {domain} maps {ipa} with attributes its grant does not have ({entry:#x})";
+    "I20" LeafWrongAttributes { root: Root, ipa: Ipa, entry: u64 }
+        => "{root} maps {ipa} with attributes its grant does not have ({entry:#x})";
     /// Stage 2 leaves out part of a grant.
-    "I19" GrantNotMapped { domain: DomainId, ipa: IpaRegion } => "domain {domain} is granted {ipa}, which is not mapped";
+    "I19" GrantNotMapped { root: Root, ipa: IpaRegion } => "{root} is granted {ipa}, which is not mapped";
 
     /// EL2 maps a domain's memory or device.
     "I24" El2MapsGuest { va: u64, pa: PaRegion, domain: DomainId, device: bool }
@@ -254,6 +257,38 @@ findings! {
     /// A restart root leaves out what a reload needs.
     "I24" RestartMapsLess { domain: DomainId, mapped: u64, needed: u64 }
         => "the restart root of domain {domain} maps {mapped:#x} bytes, its reloads need {needed:#x}";
+
+    /// The PCI records, or what the facts say of the host bridge, contradict themselves.
+    "I21" BadPci { what: &'static str } => "the plan's {what} for PCI cannot be right";
+    /// A record of a PCI function contradicts itself or another.
+    "I74" BadFunction { function: Bdf, why: &'static str } => "PCI function {function} {why}";
+    /// A base address register without a place of its own, or shown to the wrong domain.
+    "I72" BadBar { function: Bdf, bar: u32, why: &'static str } => "base address register {bar} of PCI function {function} {why}";
+    /// A grant in a window that no register of the domain's functions explains.
+    "I72" WindowGranted { domain: DomainId, pa: PaRegion }
+        => "domain {domain} is granted {pa} in a window of the host bridge, where none of its functions has registers";
+    /// A bridge lets something through that is not behind it.
+    "I72" BadBridge { function: Bdf, why: &'static str } => "bridge {function} {why}";
+    /// A rule lets a guest do to configuration space what it may not.
+    "I71" BadRule { function: Bdf, offset: u16, why: &'static str }
+        => "configuration space of PCI function {function} at {offset:#x} {why}";
+    /// RAM where the bus has registers.
+    "I69" RamOnBus { domain: DomainId, ipa: IpaRegion }
+        => "domain {domain} sees RAM at {ipa}, where its functions' accesses never leave the bus";
+    /// The SMMU's registers would not hold what they must.
+    "I63" BadSmmu { what: &'static str } => "the SMMU's {what} cannot be right";
+    /// A stream lets its function reach more than its owner's RAM.
+    "I66" BadStream { function: Bdf, why: &'static str } => "PCI function {function} {why}";
+    /// The ITS's registers would not hold what they must.
+    "I49" BadIts { what: &'static str } => "the ITS's {what} cannot be right";
+    /// A command of the ITS maps what nobody is to send.
+    "I49" BadCommand { index: u32, why: &'static str } => "ITS command {index} {why}";
+    /// An LPI's configuration is not what the plan says of it.
+    "I40" BadLpi { lpi: IntId, is: u8, planned: u8 } => "LPI {lpi} is configured as {is:#x} instead of {planned:#x}";
+    /// A domain's interrupts for MSIs are not its own row.
+    "I70" BadFrame { domain: DomainId } => "domain {domain} has other interrupts for MSIs than its frame says";
+    /// Memory that SMMU, ITS or redistributors use is not theirs alone.
+    "I63" BadPiece { what: &'static str, pa: PaRegion, why: &'static str } => "the {what} at {pa} {why}";
 
     /// A generated tree is not in the blob.
     "I74" DtbNotInPlan { domain: DomainId, offset: u64 }

@@ -42,6 +42,7 @@ pub(crate) fn i32_i33_one_owner_per_spi(work: &Work<'_, '_>, report: &mut Report
             line::MAINTENANCE => l.intid == MAINTENANCE && l.domain != u32::MAX && l.edge == 0,
             line::HYPERVISOR => l.domain == u32::MAX && (l.intid.0 < 32 || l.intid.is_spi()),
             line::VUART | line::WATCHDOG => l.intid.is_spi() && l.edge == 0,
+            line::MSI => l.intid.is_spi() && l.edge == 1 && work.plan.pci.is_some(),
             _ => l.intid.is_spi(),
         };
         if !fits || l.intid.word() >= words as usize {
@@ -114,7 +115,7 @@ pub(crate) fn i34_routes_stay_with_the_owner(work: &Work<'_, '_>, report: &mut R
             report.add(Finding::RoutesUnordered { intid: b.intid });
         }
     }
-    let is_guest_spi = |kind| matches!(kind, line::DEVICE | line::VUART | line::WATCHDOG);
+    let is_guest_spi = |kind| matches!(kind, line::DEVICE | line::VUART | line::WATCHDOG | line::MSI);
     let mut routes = spis.iter().peekable();
     for l in work.lines().filter(|l| is_guest_spi(l.kind)) {
         while let Some(extra) = routes.next_if(|s| s.intid < l.intid) {

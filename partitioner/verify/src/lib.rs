@@ -6,10 +6,16 @@
 //!
 //! Each module proves one part; `docs/isolation.md` names the function behind each invariant. Reading order: `memory` (what
 //! is granted is sound), `stage2` (the tables say exactly what is granted), `el2` (the hypervisor reaches only its own),
-//! `irq`, `gicv2`, `cpus`, `domains`, `payload`, `dtb`.
+//! `irq`, `gicv2`, `cpus`, `domains`, `payload`, `dtb`; of PCI functions `pci` (whose they are), `bar`, `bridge`, `config` (what a guest
+//! may do to them), `dma` (what they reach), `msi` (what they interrupt).
 #![no_std]
 
+mod bar;
+mod bridge;
+mod command;
+mod config;
 mod cpus;
+mod dma;
 mod domains;
 mod dtb;
 mod el2;
@@ -18,7 +24,9 @@ mod gicv2;
 mod header;
 mod irq;
 mod memory;
+mod msi;
 mod payload;
+mod pci;
 mod regime;
 mod restart;
 mod shape;
@@ -79,7 +87,8 @@ pub fn verify(blob: &[u8], scratch: &mut [u32], sink: &mut dyn FnMut(Finding)) -
     header::prove(&work, &mut report);
     memory::prove(&work, &mut report);
     let leaves = stage2::prove(&work, marks, &mut report) + el2::prove(&work, marks, &mut report);
-    let leaves = leaves + restart::prove(&work, marks, &mut report);
+    let leaves = leaves + restart::prove(&work, marks, &mut report) + dma::prove(&work, marks, &mut report);
+    msi::prove(&work, el2::state_of_functions(&work), marks, &mut report);
     stage2::every_table_is_used(&work, marks, &mut report);
     cpus::prove(&work, &mut report);
     domains::prove(&work, &mut report);
@@ -87,6 +96,10 @@ pub fn verify(blob: &[u8], scratch: &mut [u32], sink: &mut dyn FnMut(Finding)) -
     gicv2::prove(&work, &mut report);
     payload::prove(&work, &mut report);
     dtb::prove(&work, &mut report);
+    pci::prove(&work, &mut report);
+    bar::prove(&work, &mut report);
+    bridge::prove(&work, &mut report);
+    config::prove(&work, &mut report);
     if report.count > 0 {
         return Err(Refusal::Findings(report.count));
     }

@@ -7,6 +7,7 @@ use crate::header::kind_name;
 use crate::regime;
 use crate::work::{Report, Work};
 use cofferdam_plan::audit::{Grant, fact, grant};
+use cofferdam_plan::pci::{ECAM_SIZE, PciDomain};
 use cofferdam_plan::{Domain, DomainFlags, DomainId, Ipa, IpaRegion, NO_WINDOW, va};
 
 /// Bytes of the emulated distributor.
@@ -143,7 +144,7 @@ pub(crate) fn i21_emulated_windows_are_unmapped(
     d: &Domain,
     report: &mut Report<'_>,
 ) {
-    let all = windows(work, d);
+    let all = windows(work, domain, d);
     for (i, (window, what)) in all.iter().enumerate() {
         let twice = all.iter().skip(i + 1).any(|(other, _)| other.overlaps(window));
         if !window.is_valid() || twice {
@@ -157,12 +158,17 @@ pub(crate) fn i21_emulated_windows_are_unmapped(
     }
 }
 
-/// The ranges this domain sees emulated. The third is empty without a console, the second with a GICv2, the fourth where the
-/// watchdog has no registers.
-pub(crate) fn windows(work: &Work<'_, '_>, d: &Domain) -> [(IpaRegion, &'static str); 4] {
+/// The ranges a domain sees emulated. The second is empty with a GICv2, the third without a console, the fourth where the
+/// watchdog has no registers, the last two without PCI functions and without MSIs.
+pub(crate) fn windows(work: &Work<'_, '_>, domain: DomainId, d: &Domain) -> [(IpaRegion, &'static str); 6] {
     let h = work.plan.header;
     let v2 = crate::gicv2::is_v2(work);
     let watchdog = if d.watchdog_ipa != NO_WINDOW { WATCHDOG_SIZE } else { 0 };
+    let owner = work.plan.pci.and_then(|pci| pci.owners.get(usize::from(domain.0)));
+    let pci = |pick: fn(&PciDomain) -> Ipa, size| match owner.map(pick) {
+        Some(base) if base != NO_WINDOW => IpaRegion { base, size },
+        _ => IpaRegion::default(),
+    };
     let vuart = if d.flags & DomainFlags::CONSOLE != 0 { va::PAGE } else { 0 };
     [
         (IpaRegion { base: h.gicd_ipa, size: if v2 { GICD2_SIZE } else { GICD_SIZE } }, "distributor"),
@@ -172,6 +178,8 @@ pub(crate) fn windows(work: &Work<'_, '_>, d: &Domain) -> [(IpaRegion, &'static 
         ),
         (IpaRegion { base: d.vuart_ipa, size: vuart }, "virtual PL011"),
         (IpaRegion { base: d.watchdog_ipa, size: watchdog }, "watchdog"),
+        (pci(|owner| owner.ecam, ECAM_SIZE), "configuration space"),
+        (pci(|owner| owner.frame, va::PAGE), "MSI frame"),
     ]
 }
 

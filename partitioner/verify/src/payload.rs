@@ -95,6 +95,10 @@ pub(crate) fn i18_move_brings_a_payload_home(work: &Work<'_, '_>, index: u32, m:
     if m.offset + m.len > h.image_len {
         report.add(Finding::MoveOutsideImage { index });
     }
+    // Zeroes for what SMMU and ITS find in their memory; that it is apart from everything else, `msi` shows.
+    if m.len == 0 && work.facts(fact::DMA_AREA).any(|f| f.region.contains_region(&to)) {
+        return;
+    }
     if work.facts(fact::HYPERVISOR).any(|f| f.region.overlaps(&to)) {
         report.add(Finding::MoveOverHypervisor { index, to });
     }

@@ -226,7 +226,7 @@ pub(crate) fn i24_restart_root_maps_nothing_else(
     let stub = PaRegion { base: h.base, size: va::PAGE };
     let mut leaves = 0;
     let mut mapped = 0u64;
-    let mut walk = Walk { tables, regime, marks, number: u32::MAX - 1 - u32::from(id.0) };
+    let mut walk = Walk { tables, regime, marks, number: u32::MAX - 1 - u32::from(id.0), shares: 0 };
     walk.run(page, &mut |step| match step {
         Step::Leaf(leaf) => {
             leaves += 1;

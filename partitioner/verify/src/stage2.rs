@@ -2,8 +2,8 @@
 //!
 //! `memory` has shown that grants are disjoint and sound; here the tables are shown to say nothing else.
 
+use crate::dma::DOORBELL;
 use crate::finding::{Finding, Root};
-use crate::memory::id;
 use crate::regime;
 use crate::walk::{Leaf, Step, Tables, Walk, root_page};
 use crate::work::{Report, Work};
@@ -62,9 +62,9 @@ pub(crate) fn i18_i19_i20_tables_equal_grants(
     };
     i28_revocation_clears_the_whole_root(&tables, root, regime.roots, domain, d, report);
 
-    let mut expected = Expected { grants: work.grants_of(domain), current: None, domain };
+    let mut expected = Expected { grants: work.grants_of(domain), current: None, root: Root::Domain(domain) };
     let mut leaves = 0;
-    let mut walk = Walk { tables, regime, marks, number: u32::from(domain.0) + 1 };
+    let mut walk = Walk { tables, regime, marks, number: u32::from(domain.0) + 1, shares: 0 };
     walk.run(root, &mut |step| match step {
         Step::Leaf(leaf) => {
             leaves += 1;
@@ -117,11 +117,11 @@ pub(crate) fn report_broken(root: Root, step: Step, report: &mut Report<'_>) {
 }
 
 /// The grants of one domain, consumed in step with its leaves; both ascend by IPA.
-struct Expected<'a, I: Iterator<Item = &'a Grant>> {
-    grants: I,
+pub(crate) struct Expected<'a, I: Iterator<Item = &'a Grant>> {
+    pub(crate) grants: I,
     /// The grant not yet mapped wholly, and how far it is.
-    current: Option<(&'a Grant, u64)>,
-    domain: DomainId,
+    pub(crate) current: Option<(&'a Grant, u64)>,
+    pub(crate) root: Root,
 }
 
 impl<'a, I: Iterator<Item = &'a Grant>> Expected<'a, I> {
@@ -132,38 +132,40 @@ impl<'a, I: Iterator<Item = &'a Grant>> Expected<'a, I> {
         self.current
     }
 
-    fn meets(&mut self, leaf: &Leaf, report: &mut Report<'_>) {
-        let domain = self.domain;
+    pub(crate) fn meets(&mut self, leaf: &Leaf, report: &mut Report<'_>) {
+        let root = self.root;
         let (mut at, end) = (leaf.at, leaf.at + leaf.size);
         while at < end {
             let pa = Pa(leaf.pa.0 + (at - leaf.at));
             let Some((g, done)) = self.current() else {
-                return report.add(Finding::LeafNotGranted { domain, ipa: range(at, end), pa });
+                return report.add(Finding::LeafNotGranted { root, ipa: range(at, end), pa });
             };
             let from = g.ipa.base.0.saturating_add(done);
             if at < from {
                 let stop = end.min(from);
-                report.add(Finding::LeafNotGranted { domain, ipa: range(at, stop), pa });
+                report.add(Finding::LeafNotGranted { root, ipa: range(at, stop), pa });
                 at = stop;
                 continue;
             }
             if at > from {
                 let stop = at.min(g.ipa.end().0);
-                report.add(Finding::GrantNotMapped { domain, ipa: range(from, stop) });
+                report.add(Finding::GrantNotMapped { root, ipa: range(from, stop) });
                 self.advance(g, stop - g.ipa.base.0);
                 continue;
             }
             let granted = Pa(g.pa.base.0.saturating_add(done));
             let stop = end.min(g.ipa.end().0);
             if pa != granted {
-                report.add(Finding::LeafWrongTarget { domain, ipa: Ipa(at), is: pa, granted });
+                report.add(Finding::LeafWrongTarget { root, ipa: Ipa(at), is: pa, granted });
             }
             let as_granted = match g.kind {
                 grant::RAM => leaf.attributes == RAM,
+                // A function may write it; whether it may read it too says nothing about anything (S2AP = 0b10, 0b11).
+                DOORBELL => (leaf.attributes | 1 << 6) & !SHAREABILITY == DEVICE,
                 _ => leaf.attributes & !SHAREABILITY == DEVICE && leaf.attributes & SHAREABILITY != 1 << 8,
             };
             if !as_granted {
-                report.add(Finding::LeafWrongAttributes { domain, ipa: Ipa(at), entry: leaf.entry });
+                report.add(Finding::LeafWrongAttributes { root, ipa: Ipa(at), entry: leaf.entry });
             }
             self.advance(g, stop - g.ipa.base.0);
             at = stop;
@@ -174,10 +176,10 @@ impl<'a, I: Iterator<Item = &'a Grant>> Expected<'a, I> {
         self.current = (done < g.ipa.size).then_some((g, done));
     }
 
-    fn ends(mut self, report: &mut Report<'_>) {
+    pub(crate) fn ends(mut self, report: &mut Report<'_>) {
         while let Some((g, done)) = self.current() {
             let from = g.ipa.base.0.saturating_add(done);
-            report.add(Finding::GrantNotMapped { domain: id(g), ipa: range(from, g.ipa.end().0) });
+            report.add(Finding::GrantNotMapped { root: self.root, ipa: range(from, g.ipa.end().0) });
             self.current = None;
         }
     }

@@ -74,7 +74,12 @@ pub(crate) struct Walk<'a, 'm> {
     pub(crate) marks: &'m mut [u32],
     /// Number of this walk, not 0.
     pub(crate) number: u32,
+    /// Number of the walk whose tables, but not whose root, this one may enter a second time; 0 for none.
+    pub(crate) shares: u32,
 }
+
+/// On the mark of a page that two walks have entered, as [`Walk::shares`] allows once.
+pub(crate) const AGAIN: u32 = 1 << 29;
 
 impl Walk<'_, '_> {
     /// Visits every valid descriptor below the root at table `page`, ascending by input address.
@@ -88,6 +93,7 @@ impl Walk<'_, '_> {
     fn table(&mut self, page: usize, level: u32, base: u64, visit: &mut dyn FnMut(Step)) {
         match self.marks.get_mut(page) {
             Some(mark) if *mark == 0 => *mark = self.number,
+            Some(mark) if *mark == self.shares && level != self.regime.start => *mark |= AGAIN,
             _ => {
                 let pa = Pa(self.tables.pa.saturating_add(page as u64 * va::PAGE));
                 return visit(Step::Shared { at: base, pa });

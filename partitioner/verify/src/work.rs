@@ -168,10 +168,17 @@ pub(crate) fn records_are_well_formed(plan: &Plan<'_>, audit: &AuditView<'_>, re
         if !f.region.is_valid() {
             bad("facts", i, "the range wraps");
         }
-        if !(fact::RAM..=fact::CPU_INTERFACE).contains(&f.kind) {
+        if !(fact::RAM..=fact::TRUSTED_DMA).contains(&f.kind) {
             bad("facts", i, "the kind is unknown");
         }
-        if f.owner > domains || (f.owner != 0 && f.kind != fact::DEVICE) {
+        let owner = match f.kind {
+            fact::DEVICE => f.owner <= domains,
+            fact::TRUSTED_DMA => (1..=domains).contains(&f.owner),
+            fact::ECAM => f.owner < 256,
+            fact::STREAM | fact::DEVICE_ID => true,
+            _ => f.owner == 0,
+        };
+        if !owner {
             bad("facts", i, "the owner is unknown or of something that is no device");
         }
     }
@@ -188,8 +195,7 @@ pub(crate) fn records_are_well_formed(plan: &Plan<'_>, audit: &AuditView<'_>, re
     }
     for (i, l) in audit.lines.iter().enumerate() {
         let owner = l.domain < domains || (l.domain == u32::MAX && l.kind == line::HYPERVISOR);
-        let known = (line::DEVICE..=line::MAINTENANCE).contains(&l.kind) || l.kind == line::WATCHDOG;
-        if !owner || !known || l.edge > 1 {
+        if !owner || !(line::DEVICE..=line::WATCHDOG).contains(&l.kind) || l.edge > 1 {
             bad("lines", i, "the kind, the trigger or the domain is unknown");
         }
     }
