@@ -5,6 +5,7 @@
 #![allow(dead_code, unreachable_pub)] // shared by several test programs, each of which uses a part
 
 pub mod fdt;
+pub mod pci;
 
 use cofferdam_plan::audit::{Audit, Fact, Grant, Line, Name, Payload, fact, grant, line, payload};
 use cofferdam_plan::*;
@@ -72,6 +73,7 @@ pub struct Build {
     /// Per domain.
     pub stage2: Vec<Vec<Map>>,
     pub trees: Vec<Node>,
+    pub pci: Option<pci::PciBuild>,
 }
 
 /// The finished bytes, aligned.
@@ -321,6 +323,7 @@ impl Build {
             el2,
             stage2,
             trees,
+            pci: None,
         }
     }
 
@@ -340,6 +343,9 @@ impl Build {
         b.header.scrubs = append(&mut out, &b.scrubs);
         b.header.reloads = append(&mut out, &b.reloads);
         b.header.domains = append(&mut out, &b.domains);
+        if let Some(pci) = &mut b.pci {
+            b.header.pci = pci.append(&mut out);
+        }
         out.resize(out.len().next_multiple_of(16), 0);
         b.header.records_len = out.len() as u32;
 
@@ -358,6 +364,7 @@ impl Build {
 
         let tables_at = out.len();
         let mut tables = Tables { pages: Vec::new(), pa: BLOB_PA + tables_at as u64 };
+        let mut cpu_roots = Vec::new();
         let start = |t0sz: u64| {
             if t0sz <= 24 {
                 0
@@ -369,6 +376,7 @@ impl Build {
         };
         for (d, maps) in b.domains.iter_mut().zip(&b.stage2) {
             let root = tables.page();
+            cpu_roots.push(root);
             maps.iter().for_each(|m| tables.map(root, start(d.vtcr & 0x3F), *m));
             // A test may have put a VMID or CnP there already.
             let (vmid, low) = (d.vttbr >> 48, d.vttbr & 1);
@@ -378,6 +386,9 @@ impl Build {
                 let window = Map { at: d.root_va, pa: tables.pa_of(root), size: 4096, attributes: EL2_DATA };
                 b.el2.push(window);
             }
+        }
+        if let Some(pci) = &mut b.pci {
+            pci.add_tables(&mut tables, &cpu_roots, &b.domains);
         }
         let root = tables.page();
         b.header.ttbr0_el2 |= tables.pa_of(root);
@@ -427,6 +438,9 @@ impl Build {
         put(b.header.domains.offset as usize, b.domains.as_bytes());
         put(b.header.moves.offset as usize, b.moves.as_bytes());
         put(b.header.reloads.offset as usize, b.reloads.as_bytes());
+        if let Some(pci) = &b.pci {
+            pci.put(b.header.pci, &mut put);
+        }
         put(audit_at, audit.as_bytes());
         put(payloads_at, b.payloads.as_bytes());
 
@@ -437,7 +451,7 @@ impl Build {
     }
 }
 
-fn append<T: IntoBytes + zerocopy::Immutable>(out: &mut Vec<u8>, records: &[T]) -> Table {
+pub fn append<T: IntoBytes + zerocopy::Immutable>(out: &mut Vec<u8>, records: &[T]) -> Table {
     out.resize(out.len().next_multiple_of(8), 0);
     let offset = out.len() as u32;
     records.iter().for_each(|r| out.extend(r.as_bytes()));
@@ -445,22 +459,22 @@ fn append<T: IntoBytes + zerocopy::Immutable>(out: &mut Vec<u8>, records: &[T]) 
 }
 
 /// The tests' own table writer.
-struct Tables {
-    pages: Vec<[u64; 512]>,
-    pa: u64,
+pub struct Tables {
+    pub pages: Vec<[u64; 512]>,
+    pub pa: u64,
 }
 
 impl Tables {
-    fn page(&mut self) -> usize {
+    pub fn page(&mut self) -> usize {
         self.pages.push([0; 512]);
         self.pages.len() - 1
     }
 
-    fn pa_of(&self, page: usize) -> u64 {
+    pub fn pa_of(&self, page: usize) -> u64 {
         self.pa + page as u64 * 4096
     }
 
-    fn map(&mut self, root: usize, start: u32, m: Map) {
+    pub fn map(&mut self, root: usize, start: u32, m: Map) {
         let mut done = 0;
         while done < m.size {
             let (at, pa) = (m.at + done, m.pa + done);
