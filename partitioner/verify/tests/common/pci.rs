@@ -45,6 +45,8 @@ pub struct PciBuild {
     pub dma: Vec<Vec<Map>>,
     /// Per domain: entries of the CPU's root that its DMA root has too.
     pub shared: Vec<Vec<usize>>,
+    /// A domain whose DMA root has a table of another's CPU root, and that other.
+    pub borrow: Option<(usize, usize)>,
 }
 
 pub fn rule(offset: u16, read: u32, constant: u32, write: u32, clear: u32) -> Rule {
@@ -294,6 +296,7 @@ impl Build {
             // Alpha's RAM is the second GiB and nothing else is: the table is the CPU's. Beta's has tables of its own.
             dma: vec![vec![bell], ram(1).collect()],
             shared: vec![vec![1], vec![]],
+            borrow: None,
         });
         b
     }
@@ -321,6 +324,9 @@ impl PciBuild {
                 tables.pages[root][*slot] = tables.pages[cpu_roots[i]][*slot];
             }
             self.dma[i].iter().for_each(|m| tables.map(root, 1, *m));
+            if let Some((_, other)) = self.borrow.filter(|(domain, _)| *domain == i) {
+                tables.pages[root][1] = tables.pages[cpu_roots[other]][1];
+            }
             let pa = tables.pa_of(root);
             let own = |f: &&mut Function| usize::from(f.domain) == i && f.ste[0] & 1 != 0;
             self.functions.iter_mut().filter(own).for_each(|f| f.ste[3] ^= pa);
