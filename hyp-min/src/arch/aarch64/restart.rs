@@ -42,7 +42,9 @@ fn park_from(cpu: &'static PerCpu, id: u16, state: &DomainState, from: u32, why:
     if state.change(from, state::PARKED) {
         cpu.log.last_words(true);
         defmt::error!("parked domain {=u16}: {=str}", id, why);
+        // Counted first: what may have failed is this.
         park::ended(cpu, true);
+        pci::end(cpu.plan(), id);
     }
 }
 
