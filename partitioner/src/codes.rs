@@ -124,6 +124,8 @@ codes! {
     BAD_INTERRUPT_MAP = error(509);
     /// `interrupt-map-mask` of the wrong length.
     BAD_INTERRUPT_MASK = error(510);
+    /// A PCI function without messages and without a line for its pin.
+    NO_INTERRUPT = warning(512);
     /// `msi-map` that cannot be read.
     MSI_MAP = error(513);
     /// One DeviceID at the ITS, two domains.
@@ -157,6 +159,8 @@ codes! {
     BRIDGE_SPLIT = error(610);
     /// Bus numbers of bridges that do not nest.
     BUS_NUMBERS = error(611);
+    /// A BAR for which no window of the host bridge has room.
+    BAR_PLACE = error(612);
     /// Two base address registers in one place.
     BAR_TWICE = error(613);
     /// A 64-bit base address register without room for its upper half.
@@ -188,6 +192,8 @@ codes! {
     CAPABILITIES = error(633);
     /// `io-bars` that names no I/O BAR of the domain.
     NOT_AN_IO_BAR = error(634);
+    /// A host bridge whose bus addresses are not physical addresses.
+    TRANSLATING_BRIDGE = error(635);
 
     /// A device that may master the bus, and no IOMMU in front of it.
     NO_IOMMU = error(701);
@@ -203,6 +209,8 @@ codes! {
     TRUSTED_ELSEWHERE = error(714);
     /// `dma = "trusted"` that changes nothing.
     NEEDLESS_TRUST = warning(715);
+    /// An SMMU without what the hypervisor needs of it.
+    SMMU_LACKS = error(716);
 
     /// One device, two owners.
     DEVICE_TWICE = error(801);

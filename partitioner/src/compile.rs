@@ -9,6 +9,8 @@ use crate::emit::audit::Owners;
 use crate::emit::guest::Guest;
 use crate::lent::{Full, Lent, List};
 use crate::model::{Board, Layout};
+use crate::pci::model::Settlement;
+use crate::pci::settle;
 use crate::ports::PortBitmap;
 use crate::promise;
 use crate::resolve::payload::Loader;
@@ -166,10 +168,6 @@ pub fn plan<'a, 'm>(
             ports: if board.arch.io_ports_supported() { PortBitmap::all(memory.blob, layout)? } else { &[] },
         }));
     }
-    // A layout may be checked today; no image is made of it.
-    if hypervisor.build_id != HypImage::NOMINAL.build_id {
-        functions_are_for_later(layout, diagnostics);
-    }
     let Memory { blob, pieces, payloads, ranges, scratch, bytes: strings } = memory;
     let blob = blob.as_mut_bytes();
     let mut pieces = List::new(pieces, Lent::Pieces);
@@ -179,8 +177,11 @@ pub fn plan<'a, 'm>(
 
     let mut used = lines::used(board, layout);
     let mut owners = Owners::new();
+    let pci = settle::settle(board, layout, &mut used, diagnostics);
+    owners.give_functions(board, pci.as_ref());
+    let pci = pci.as_ref();
     for (id, domain) in layout.domains.iter().enumerate() {
-        let [page, frames] = space::check(id, domain, board, layout, &mut ranges, &mut pieces, diagnostics)?;
+        let [page, frames] = space::check(id, domain, board, layout, pci, &mut ranges, &mut pieces, diagnostics)?;
         let mut mine = Decided::default();
         if domain.console.is_some()
             && let (Some(page), Some(intid)) = (page, lines::take(&mut used, domain, diagnostics))
@@ -212,7 +213,7 @@ pub fn plan<'a, 'm>(
         let tree = match domain.dtb {
             Some(path) => loader.given_dtb(path, images, diagnostics),
             None => {
-                let guest = Guest { board, layout, domain, decided: mine };
+                let guest = Guest { board, layout, domain, decided: mine, id, pci };
                 guest.check_overlay(diagnostics);
                 Some(guest.write(blob, strings)? as u64)
             }
@@ -230,7 +231,7 @@ pub fn plan<'a, 'm>(
         return Ok(None);
     }
 
-    let last_intid = last_intid(board, &owners, layout);
+    let last_intid = last_intid(board, &owners, layout, pci);
     let (fixed, devices) = (ranges.len(), pieces.len());
     let mut area = BLOCK;
     let (placed, emitted) = loop {
@@ -249,6 +250,7 @@ pub fn plan<'a, 'm>(
             placed,
             hypervisor,
             owners: &owners,
+            pci,
             last_intid,
         };
         match input.emit(blob, strings, images) {
@@ -285,22 +287,13 @@ pub fn plan<'a, 'm>(
     }))
 }
 
-/// Refuses PCI functions: what is said of them is read and checked, and no plan is made of it yet.
-fn functions_are_for_later<'a>(layout: &Layout<'a, '_>, diagnostics: &mut Diagnostics<'_, 'a>) {
-    for grant in layout.devices.iter().filter(|grant| grant.function.is_some()) {
-        let Some(domain) = layout.domains.get(grant.domain) else { continue };
-        let message = "domain `{0}` asks for {1}: granting a PCI function is not supported yet";
-        let d = Diagnostic::new(codes::NOT_SUPPORTED_YET, grant.span, message);
-        diagnostics
-            .push(d.args(&[Arg::Text(domain.name), Arg::Node(grant.node)]).help("leave it out; it stays unassigned"));
-    }
-}
-
 /// The highest INTID anything uses: it decides how many words of registers there must be.
-fn last_intid(board: &Board<'_>, owners: &Owners, layout: &Layout<'_, '_>) -> IntId {
+fn last_intid(board: &Board<'_>, owners: &Owners, layout: &Layout<'_, '_>, pci: Option<&Settlement>) -> IntId {
     let owned = (IntId::FIRST_SPI.0..=IntId::LAST_SPI.0).rev().map(IntId).find(|intid| owners.of(*intid).is_some());
     let console = board.console.as_ref().and_then(|console| console.intid).filter(|_| layout.input.is_some());
-    owned.into_iter().chain(console).max().unwrap_or(IntId(31))
+    let smmu = pci.and(board.pci.as_ref()).and_then(|host| host.smmu);
+    let faults = smmu.into_iter().flat_map(|smmu| [smmu.event, smmu.error]).flatten();
+    owned.into_iter().chain(console).chain(faults).max().unwrap_or(IntId(31))
 }
 
 /// Has the finished blob proven. A refusal is a mistake of the compiler, unless it concerns what an overlay says.

@@ -73,7 +73,7 @@ pub fn read<'a, 'm>(
         let granted = lists.devices.get(domain.devices.clone()).unwrap_or(&[]);
         lifecycle::devices_keep_their_state(domain, granted, diagnostics);
     }
-    lifecycle::watchdogs_have_a_watcher(board, &domains, diagnostics);
+    lifecycle::watchdogs_have_a_watcher(board, &domains, &lists.devices, diagnostics);
     domain::check_cpus(board, &domains, diagnostics);
     interrupts::check_owners(board, &domains, &lists, diagnostics);
     functions::check(board, &domains, &lists, diagnostics);

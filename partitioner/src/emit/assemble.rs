@@ -10,6 +10,7 @@ use super::stage2::{self, Stage2, ipa_bits, size_for};
 use crate::compile::{HypImage, Images};
 use crate::lent::{Full, Lent};
 use crate::model::{Board, GicFrames, Layout};
+use crate::pci::model::Settlement;
 use crate::resolve::place::Placed;
 use crate::resolve::util::{bits, down, up};
 use crate::resolve::{Decided, GICR_SIZE, PAGE, Payload, Piece};
@@ -30,6 +31,8 @@ pub(crate) struct Input<'e, 'a, 'l> {
     pub(crate) placed: Placed,
     pub(crate) hypervisor: &'e HypImage<'e>,
     pub(crate) owners: &'e Owners,
+    /// Where some domain has PCI functions.
+    pub(crate) pci: Option<&'e Settlement>,
     /// Highest INTID anything uses.
     pub(crate) last_intid: IntId,
 }
@@ -78,6 +81,12 @@ impl<'a> Input<'_, 'a, '_> {
         self.board.console.as_ref().and_then(|console| console.intid).filter(|_| self.layout.input.is_some())
     }
 
+    /// The SMMU's interrupts, where the hypervisor drives one.
+    pub(crate) fn smmu_intids(&self) -> impl Iterator<Item = IntId> {
+        let smmu = self.pci.and(self.board.pci.as_ref()).and_then(|host| host.smmu);
+        smmu.into_iter().flat_map(|smmu| [smmu.event, smmu.error]).flatten()
+    }
+
     pub(super) fn pieces_of(&self, domain: usize) -> &[Piece] {
         let from = self.pieces.partition_point(|piece| (piece.domain as usize) < domain);
         let to = self.pieces.partition_point(|piece| piece.domain as usize <= domain);
@@ -90,7 +99,7 @@ impl<'a> Input<'_, 'a, '_> {
         let used = self.pieces.iter().map(|piece| piece.pa + piece.size);
         let gic = self.board.gic.iter().map(|gic| gic.end().0);
         let uarts = [&self.board.console, &self.board.log].into_iter().flatten().map(|uart| uart.region.end().0);
-        let top = ram.chain(used).chain(gic).chain(uarts).max().unwrap_or(0);
+        let top = ram.chain(used).chain(gic).chain(uarts).chain([self.pci_reach()]).max().unwrap_or(0);
         size_for(bits(top).max(ipa_bits(self.pieces)))
     }
 
@@ -114,7 +123,7 @@ impl<'a> Input<'_, 'a, '_> {
         if records_len > MAX_RECORDS as usize {
             return Err(EmitError::Records(records_len));
         }
-        let (audit, audit_payloads) = self.audit(&mut blob)?;
+        let (audit, sections) = self.audit(&mut blob)?;
         blob.align(TABLE)?;
         // The first root is the largest and must be aligned to its size, in RAM: the image starts at a 2 MiB boundary.
         let widest = (0..self.layout.domains.len()).map(|id| stage2::shape(ipa_bits(self.pieces_of(id))).1).max();
@@ -130,29 +139,39 @@ impl<'a> Input<'_, 'a, '_> {
         let rest = blob.bytes.get_mut(tables_at..).ok_or(Full(Lent::Blob))?;
         let mut pages = Pages::new(rest, tables_pa);
         let stage2 = self.stage2(&mut pages, pa_bits)?;
+        let baked = self.bake(&mut pages)?;
         let before_el2 = pages.used();
-        let roots: usize = stage2.iter().map(|tables| tables.root.pages).sum();
+        // Behind them all in their row; DMA roots of the same size stand between, and are not mapped.
+        let roots = stage2.iter().map(|tables| tables.root.page + tables.root.pages).max().unwrap_or(0);
         // The EL2 tables map themselves: try until their number is the one the addresses were computed with.
         let mut guess = 5;
-        let (space, el2, restart, used) = loop {
+        let (space, area, views, el2, restart, used) = loop {
             let trees_at = tables_at as u64 + ((before_el2 + guess) * TABLE) as u64;
             let blob_len = trees_at + trees_len;
             let space = self.space(blob_offset + blob_len, roots as u64);
-            if space.ram() > self.placed.area {
-                return Err(EmitError::Area(space.ram()));
+            let area = self.area(space.ram())?;
+            let ram = area.as_ref().map_or(space.ram(), |area| area.end - self.placed.base);
+            if ram > self.placed.area {
+                return Err(EmitError::Area(ram));
             }
+            let (views, maps) = match &area {
+                Some(area) => self.views(&space, area)?,
+                None => Default::default(),
+            };
             pages.truncate(before_el2);
             let trees = blob_offset + trees_at;
-            let el2 = self.el2(&mut pages, &space, blob_len, &stage2, pa_bits, self.restart_reach(trees))?;
+            let reach = self.restart_reach(trees);
+            let el2 = self.el2(&mut pages, &space, blob_len, &stage2, pa_bits, reach, &maps)?;
             let restart = self.restart_roots(&mut pages, &el2, trees)?;
             let used = pages.used();
             if used - before_el2 == guess {
-                break (space, el2, restart, used);
+                break (space, area, views, el2, restart, used);
             }
             guess = used - before_el2;
         };
         header.ttbr0_el2 = pages.pa_of(el2.root.page);
         header.tcr_el2 = el2.tcr;
+        let its = self.bake_its(&mut pages, &baked, area.as_ref(), &views);
         blob.at = tables_at + used * TABLE;
         let trees = blob_offset + blob.at as u64;
         self.trees(&mut blob, strings, images)?;
@@ -161,7 +180,11 @@ impl<'a> Input<'_, 'a, '_> {
         records.cpus.count = 0;
         self.cpus(&mut blob, &mut records, &space)?;
         self.domains(&mut blob, &records, &space, &stage2, tables_pa, &restart)?;
-        self.moves(trees, |index, record| blob.set(records.moves, index, record))?;
+        self.moves(trees, area.as_ref(), |index, record| blob.set(records.moves, index, record))?;
+        if let Some(area) = &area {
+            self.pci_records(&mut blob, &records, &views, area, &stage2, &its, tables_pa, pa_bits)?;
+            self.settle_area(&mut blob, sections.facts, area)?;
+        }
         let mut reload = 0;
         for domain in 0..self.layout.domains.len() {
             self.reloads(domain, trees, |record| {
@@ -169,7 +192,7 @@ impl<'a> Input<'_, 'a, '_> {
                 blob.set(records.reloads, reload - 1, record)
             })?;
         }
-        self.settle_payloads(&mut blob, audit_payloads, trees)?;
+        self.settle_payloads(&mut blob, sections.payloads, trees)?;
 
         self.constants(&mut header, &space, pa_bits);
         let image_len = up((blob_offset + len as u64).max(self.placed.image_len), 16);
@@ -179,6 +202,7 @@ impl<'a> Input<'_, 'a, '_> {
         (header.cpus, header.domains, header.vcpus) = (records.cpus, records.domains, records.vcpus);
         (header.spis, header.icfgr, header.moves) = (records.spis, records.icfgr, records.moves);
         (header.probes, header.scrubs, header.reloads) = (records.probes, records.scrubs, records.reloads);
+        header.pci = records.pci.record;
         header.tables_crc =
             tables_checksum(blob.bytes, header.records_len, header.blob_len).ok_or(EmitError::Internal)?;
         blob.put(0, header.as_bytes())?;
@@ -203,10 +227,16 @@ impl<'a> Input<'_, 'a, '_> {
                 if count == size {
                     tables.root = pages.root(level, count)?;
                 }
+                if count == size && self.has_stream(id) {
+                    tables.dma = pages.root(level, count)?;
+                }
             }
         }
         for (id, tables) in all.iter_mut().enumerate() {
-            *tables = stage2::build(pages, tables.root, self.pieces_of(id), pa_bits)?;
+            *tables = stage2::build(pages, *tables, self.pieces_of(id), pa_bits)?;
+        }
+        for (id, tables) in all.iter().enumerate().filter(|(_, tables)| tables.dma.pages != 0) {
+            stage2::share(pages, tables, self.doorbell(id))?;
         }
         Ok(all)
     }
@@ -219,6 +249,7 @@ impl<'a> Input<'_, 'a, '_> {
         Space::new(end, &counts, spare, gicv2, self.board.console.is_some())
     }
 
+    #[allow(clippy::too_many_arguments)] // each is another thing it maps
     pub(super) fn el2(
         &self,
         pages: &mut Pages<'_>,
@@ -227,6 +258,7 @@ impl<'a> Input<'_, 'a, '_> {
         stage2: &[Stage2],
         pa_bits: u32,
         restart_reach: u64,
+        pci: &[el2::Map],
     ) -> Result<el2::El2, EmitError> {
         let gic = self.board.gic.as_ref().ok_or(EmitError::Internal)?;
         let mut frames = heapless::Vec::<u64, MAX_CPUS>::new();
@@ -250,6 +282,7 @@ impl<'a> Input<'_, 'a, '_> {
             console: page(&self.board.console),
             log: page(&self.board.log),
             restart_reach,
+            pci,
         };
         let mut roots = heapless::Vec::<(Root, u64, u32), MAX_DOMAINS>::new();
         for tables in stage2 {
@@ -269,7 +302,9 @@ impl<'a> Input<'_, 'a, '_> {
             if part.file.is_empty() {
                 let domain = self.layout.domains.get(part.domain as usize).ok_or(EmitError::Internal)?;
                 let decided = self.decided.get(part.domain as usize).ok_or(EmitError::Internal)?;
-                Guest { board: self.board, layout: self.layout, domain, decided }.write(room, strings)?;
+                let id = part.domain as usize;
+                let (board, layout, pci) = (self.board, self.layout, self.pci);
+                Guest { board, layout, domain, decided, id, pci }.write(room, strings)?;
             } else {
                 let bytes = images::bytes(images, part.file).ok_or(EmitError::Internal)?;
                 room.get_mut(..part.len as usize)

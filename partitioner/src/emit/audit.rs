@@ -6,7 +6,8 @@ use super::parts;
 use super::stage2::joined;
 use crate::layout::PMU_PPI;
 use crate::lent::Full;
-use crate::model::{Delivery, DeviceGrant, GicFrames};
+use crate::model::{Board, Delivery, DeviceGrant, GicFrames};
+use crate::pci::model::{Mode, Settlement};
 use crate::resolve::{MAINTENANCE, PAGE, delivery};
 use cofferdam_dts::NodeId;
 use cofferdam_plan::audit::{Audit, Fact, Grant, Line, Name, Payload, fact, grant, line, payload};
@@ -55,7 +56,7 @@ impl Write for Text<'_, '_> {
 }
 
 /// A receiver of records and their names. Called twice in the same order: first for the records, then for the names.
-type Each<'e, T> = &'e mut dyn FnMut(T, &dyn Display) -> Result<(), Full>;
+pub(super) type Each<'e, T> = &'e mut dyn FnMut(T, &dyn Display) -> Result<(), Full>;
 
 impl Input<'_, '_, '_> {
     fn facts(&self, each: Each<'_, Fact>) -> Result<(), Full> {
@@ -72,7 +73,7 @@ impl Input<'_, '_, '_> {
         for taken in &self.board.reserved {
             each(region(taken.region, fact::RESERVED), &taken.node.path())?;
         }
-        for taken in &self.board.forbidden {
+        for taken in self.board.forbidden.iter().filter(|taken| !self.is_window(taken)) {
             each(region(taken.region, fact::FORBIDDEN), &taken.node.path())?;
         }
         if let Some(gic) = &self.board.gic
@@ -84,6 +85,7 @@ impl Input<'_, '_, '_> {
             each(region(uart.region, fact::FORBIDDEN), &uart.node.path())?;
         }
         each(fact(self.placed.base, self.placed.area, fact::HYPERVISOR), &"hypervisor")?;
+        self.pci_facts(each)?;
         let (from, to) = self.placed.cargo;
         if to > from {
             each(
@@ -135,6 +137,13 @@ impl Input<'_, '_, '_> {
         if let (Some(console), Some(intid)) = (&self.board.console, self.console_intid()) {
             each(line(intid, u32::MAX, line::HYPERVISOR, 0), &console.node.path())?;
         }
+        if let Some((host, _)) = self.pci()
+            && let Some(smmu) = &host.smmu
+        {
+            for intid in self.smmu_intids() {
+                each(line(intid, u32::MAX, line::HYPERVISOR, 1), &smmu.node.path())?;
+            }
+        }
         for (id, domain) in self.layout.domains.iter().enumerate() {
             let id = id as u32;
             if let Some(timer) = &self.board.timer {
@@ -145,7 +154,9 @@ impl Input<'_, '_, '_> {
             if let Some(pmu) = domain.pmu {
                 each(line(PMU_PPI, id, line::PPI, 0), &pmu.path())?;
             }
-            if let (Delivery::Injected, Some(gic)) = (delivery::of(domain), &self.board.gic) {
+            if let (Delivery::Injected, Some(gic)) =
+                (delivery::of(self.board, self.layout.devices, domain), &self.board.gic)
+            {
                 each(line(MAINTENANCE, id, line::MAINTENANCE, 0), &gic.node.path())?;
             }
             if let Some((_, intid)) = self.decided.get(id as usize).and_then(|d| d.vuart) {
@@ -161,6 +172,7 @@ impl Input<'_, '_, '_> {
                     }
                 }
             }
+            self.pci_lines(id, each)?;
         }
         Ok(())
     }
@@ -193,8 +205,8 @@ impl Input<'_, '_, '_> {
         Ok(())
     }
 
-    /// Writes the section with trees believed at image offset 0. Returns where it is, and where its payloads are.
-    pub(super) fn audit(&self, blob: &mut Blob<'_>) -> Result<(Table, Table), Full> {
+    /// Writes the section with trees believed at image offset 0 and no DMA area yet. Returns where it is, and where its tables are.
+    pub(super) fn audit(&self, blob: &mut Blob<'_>) -> Result<(Table, Audit), Full> {
         blob.align(16)?;
         let at = blob.at;
         blob.append(zerocopy::IntoBytes::as_bytes(&Audit::default()))?;
@@ -222,7 +234,7 @@ impl Input<'_, '_, '_> {
         self.audit_payloads(0, &mut |_, name| text(name))?;
         let end = blob.at;
         blob.put(at, zerocopy::IntoBytes::as_bytes(&audit))?;
-        Ok((Table { offset: at as u32, count: (end - at) as u32 }, audit.payloads))
+        Ok((Table { offset: at as u32, count: (end - at) as u32 }, audit))
     }
 
     /// Writes the payload records again, now that the trees lie at image offset `trees`.
@@ -253,7 +265,8 @@ impl Display for Users<'_, '_, '_, '_> {
         let mut gap = "";
         for device in devices {
             let regions = input.layout.regions.get(device.regions.clone()).unwrap_or(&[]);
-            if regions.iter().any(|region| region.pa.overlaps(&pages)) {
+            let by_function = || device.function.is_some_and(|function| input.has_bar_in(function, &pages));
+            if regions.iter().any(|region| region.pa.overlaps(&pages)) || by_function() {
                 write!(f, "{gap}{}", device.node.path())?;
                 gap = " ";
             }
@@ -287,6 +300,23 @@ impl Owners {
                 self.edge.insert(intid);
             }
         }
+    }
+
+    /// Gives pins and messages of PCI functions to their owners; the SMMU's interrupts are the hypervisor's, by edges.
+    pub(crate) fn give_functions(&mut self, board: &Board<'_>, pci: Option<&Settlement>) {
+        let (Some(host), Some(settlement)) = (&board.pci, pci) else { return };
+        for settled in &settlement.functions {
+            if let (Mode::Intx(intid), Some(owner)) = (settled.mode, settled.owner) {
+                self.give(intid, owner, host.functions.get(settled.function).map(|function| function.node.id()), false);
+            }
+        }
+        for (id, share) in settlement.shares.iter().enumerate() {
+            for intid in share.first_spi.0..share.first_spi.0 + share.spi_count {
+                self.give(IntId(intid), id, None, true);
+            }
+        }
+        let smmu = host.smmu.into_iter().flat_map(|smmu| [smmu.event, smmu.error]).flatten();
+        smmu.for_each(|intid| self.edge.insert(intid));
     }
 
     /// The owner.

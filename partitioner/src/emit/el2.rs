@@ -140,6 +140,18 @@ pub(crate) struct Physical<'p> {
     pub(crate) log: Option<u64>,
     /// Highest physical address the restart roots map, plus one: they share TCR_EL2.
     pub(crate) restart_reach: u64,
+    /// What belongs to PCI.
+    pub(crate) pci: &'p [Map],
+}
+
+/// One more mapping, of whole pages.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Map {
+    pub(crate) va: u64,
+    pub(crate) pa: u64,
+    pub(crate) size: u64,
+    /// Registers; else data.
+    pub(crate) is_device: bool,
 }
 
 /// Root and TCR_EL2 of the finished tables.
@@ -159,7 +171,7 @@ pub(crate) fn build(
     pa_bits: u32,
 ) -> Result<El2, PagesError> {
     let base = physical.base;
-    let last = space.log() + PAGE;
+    let last = physical.pci.iter().map(|map| map.va + map.size).fold(space.log() + PAGE, u64::max);
     if base < last && base + PAGE > HYP_VA {
         return Err(PagesError::Window(last));
     }
@@ -196,6 +208,9 @@ pub(crate) fn build(
     }
     if let Some(pa) = physical.log {
         map(space.log(), pa, PAGE, DEVICE)?;
+    }
+    for more in physical.pci {
+        map(more.va, more.pa, more.size, if more.is_device { DEVICE } else { DATA })?;
     }
     // TCR_EL2 with E2H = 0 (DDI 0487, D19.2.140): T0SZ, write-back inner shareable walks, 4 KiB, PS, RES1 bits 31 and 23.
     let tcr = u64::from(64 - width) | 1 << 8 | 1 << 10 | 3 << 12 | physical_size(pa_bits) << 16 | 1 << 23 | 1 << 31;

@@ -10,6 +10,7 @@ use super::supplies;
 use crate::layout::PMU_PPI;
 use crate::lent::{Full, Lent};
 use crate::model::{Board, DeviceGrant, Domain, GicFrames, Layout};
+use crate::pci::model::Settlement;
 use crate::resolve::{Decided, GICD_SIZE, GICR_SIZE, PAGE};
 use cofferdam_plan::{IntId, WATCHDOG_FUNCTION};
 
@@ -25,6 +26,10 @@ pub(crate) struct Guest<'g, 'a, 'l> {
     pub(crate) layout: &'g Layout<'a, 'l>,
     pub(crate) domain: &'g Domain<'a>,
     pub(crate) decided: &'g Decided,
+    /// Its index.
+    pub(crate) id: usize,
+    /// Where some domain has PCI functions.
+    pub(crate) pci: Option<&'g Settlement>,
 }
 
 impl<'a> Guest<'_, 'a, '_> {
@@ -66,6 +71,7 @@ impl<'a> Guest<'_, 'a, '_> {
         for device in self.devices().iter().filter(|device| device.function.is_none()) {
             self.device(device, &mut fdt);
         }
+        self.host_bridge(&mut fdt);
         fdt.end();
         fdt.finish()
     }
@@ -111,6 +117,7 @@ impl<'a> Guest<'_, 'a, '_> {
             fdt.property("linux,initrd-start", |fdt| fdt.cells2(start));
             fdt.property("linux,initrd-end", |fdt| fdt.cells2(end));
         }
+        self.fixed_bases(fdt);
         fdt.end();
     }
 
@@ -187,6 +194,7 @@ impl<'a> Guest<'_, 'a, '_> {
         });
         fdt.number("phandle", GIC);
         fdt.end();
+        self.frame(fdt);
     }
 
     fn console(&self, fdt: &mut Fdt<'_>) {

@@ -82,12 +82,21 @@ impl<'b> Pages<'b> {
             .map_or(0, |index| index as u32 + 1)
     }
 
-    fn take(&mut self, pages: usize) -> Result<usize, PagesError> {
+    /// Takes pages, zeroed, and gives the index of the first.
+    pub(crate) fn take(&mut self, pages: usize) -> Result<usize, PagesError> {
         let first = self.used;
         let range = first * TABLE..(first + pages) * TABLE;
         self.bytes.get_mut(range).ok_or(PagesError::Full(Full(Lent::Blob)))?.fill(0);
         self.used += pages;
         Ok(first)
+    }
+
+    /// Writes bytes of a page that is no table. What does not fit is not written.
+    pub(crate) fn write(&mut self, page: usize, offset: usize, bytes: &[u8]) {
+        let at = page * TABLE + offset;
+        if let Some(slot) = self.bytes.get_mut(at..at + bytes.len()) {
+            slot.copy_from_slice(bytes);
+        }
     }
 
     fn entry(&self, page: usize, index: usize) -> u64 {
@@ -141,5 +150,69 @@ impl<'b> Pages<'b> {
             level += 1;
             index = (from / span(level)) as usize % ENTRIES;
         }
+    }
+
+    /// Fills the tables below `to`, a root of the shape of `from`, with those leaves of `from` that `keep` is true of. Tables that
+    /// have no others are shared, unless `apart` lies in what they translate.
+    pub(crate) fn share(
+        &mut self,
+        from: Root,
+        to: Root,
+        keep: &dyn Fn(u64) -> bool,
+        apart: Option<u64>,
+    ) -> Result<(), PagesError> {
+        self.share_table((from.page, to.page), from.pages * ENTRIES, from.level, 0, keep, apart)
+    }
+
+    fn share_table(
+        &mut self,
+        (from, to): (usize, usize),
+        count: usize,
+        level: u32,
+        base: u64,
+        keep: &dyn Fn(u64) -> bool,
+        apart: Option<u64>,
+    ) -> Result<(), PagesError> {
+        for index in 0..count {
+            let found = self.entry(from, index);
+            let start = base + index as u64 * span(level);
+            let Some(next) = self.next(found, level) else {
+                if found != 0 && keep(found) {
+                    self.set(to, index, found);
+                }
+                continue;
+            };
+            let is_apart = apart.is_some_and(|address| address >= start && address - start < span(level));
+            match self.holds(next, level + 1, keep) {
+                (false, _) => {}
+                (true, false) if !is_apart => self.set(to, index, found),
+                _ => {
+                    let own = self.take(1)?;
+                    self.set(to, index, self.pa_of(own) | VALID | TABLE_OR_PAGE);
+                    self.share_table((next, own), ENTRIES, level + 1, start, keep, apart)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The table an entry of this level leads to.
+    fn next(&self, entry: u64, level: u32) -> Option<usize> {
+        let is_table = level < 3 && entry & TABLE_OR_PAGE != 0;
+        is_table.then(|| ((entry & ADDRESS) - self.pa) as usize / TABLE)
+    }
+
+    /// Whether there are leaves below a table that `keep` is true of, and others.
+    fn holds(&self, page: usize, level: u32, keep: &dyn Fn(u64) -> bool) -> (bool, bool) {
+        (0..ENTRIES).map(|index| self.entry(page, index)).filter(|entry| *entry != 0).fold(
+            (false, false),
+            |all, entry| {
+                let (kept, others) = match self.next(entry, level) {
+                    Some(next) => self.holds(next, level + 1, keep),
+                    None => (keep(entry), !keep(entry)),
+                };
+                (all.0 || kept, all.1 || others)
+            },
+        )
     }
 }

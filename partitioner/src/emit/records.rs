@@ -1,10 +1,12 @@
 //! The records the hypervisor reads, and the header's constants.
 
+use super::area::Area;
 use super::assemble::{EmitError, Input};
 use super::blob::Blob;
 use super::el2::Space;
 use super::pages::TABLE;
 use super::parts;
+use super::pci::PciTables;
 use super::stage2::{Stage2, joined};
 use crate::layout::PMU_PPI;
 use crate::lent::Full;
@@ -31,6 +33,7 @@ pub(super) struct Records {
     pub(super) probes: Table,
     pub(super) scrubs: Table,
     pub(super) reloads: Table,
+    pub(super) pci: PciTables,
     /// Per domain: index of its first scrub and their number.
     pub(super) scrub_of: heapless::Vec<(u32, u32), MAX_DOMAINS>,
     /// The same of its reloads.
@@ -68,7 +71,9 @@ impl Input<'_, '_, '_> {
         }
         records.moves = blob.table()?;
         let mut moves = records.moves;
-        self.moves(0, |_, record| blob.push(&mut moves, record))?;
+        // How many there are does not depend on where the area lies.
+        let area = self.area(0)?;
+        self.moves(0, area.as_ref(), |_, record| blob.push(&mut moves, record))?;
         records.moves = moves;
         records.probes = blob.table()?;
         let ram = || joined(self.pieces).filter(|piece| piece.kind == grant::RAM);
@@ -95,6 +100,7 @@ impl Input<'_, '_, '_> {
             let list = (before, records.reloads.count - before);
             records.reload_of.push(list).map_err(|_| EmitError::Internal)?;
         }
+        records.pci = self.pci_tables(blob)?;
         Ok(records)
     }
 
@@ -111,7 +117,13 @@ impl Input<'_, '_, '_> {
         Ok(())
     }
 
-    pub(super) fn moves(&self, trees: u64, mut each: impl FnMut(usize, &Move) -> Result<(), Full>) -> Result<(), Full> {
+    /// What the boot stub copies and zeroes: payloads, with trees from image offset `trees` on, then the DMA area.
+    pub(super) fn moves(
+        &self,
+        trees: u64,
+        area: Option<&Area>,
+        mut each: impl FnMut(usize, &Move) -> Result<(), Full>,
+    ) -> Result<(), Full> {
         let mut tree_at = trees;
         let mut index = 0;
         for payload in self.payloads {
@@ -126,7 +138,12 @@ impl Input<'_, '_, '_> {
                 index += 1;
             }
         }
-        Ok(())
+        area.map_or(Ok(()), |area| {
+            area.zeroes(|record| {
+                index += 1;
+                each(index - 1, record)
+            })
+        })
     }
 
     pub(super) fn cpus(&self, blob: &mut Blob<'_>, records: &mut Records, space: &Space) -> Result<(), EmitError> {
@@ -190,7 +207,7 @@ impl Input<'_, '_, '_> {
                 record.flags |= DomainFlags::SCRUB_AT_BOOT;
             }
             record.flags |= domain.features;
-            if delivery::of(domain) == Delivery::Injected {
+            if delivery::of(self.board, self.layout.devices, domain) == Delivery::Injected {
                 record.flags |= DomainFlags::INJECTED;
             }
             (record.first_vcpu, record.vcpu_count) = (first_vcpu, domain.cpus.len() as u32);
@@ -203,7 +220,9 @@ impl Input<'_, '_, '_> {
             (record.on_fault, record.on_reset, record.on_off) =
                 (lifecycle.on_fault, lifecycle.on_reset, lifecycle.on_off);
             // Its CPUs may be asleep when one of them starts it again, and have made themselves deaf to the kick before.
-            if lifecycle.fetches(domain.cpus.len()) && delivery::of(domain) == Delivery::Direct {
+            if lifecycle.fetches(domain.cpus.len())
+                && delivery::of(self.board, self.layout.devices, domain) == Delivery::Direct
+            {
                 record.flags |= DomainFlags::TRAP_WFI;
             }
             if lifecycle.watchdog_ms != 0 {
@@ -288,7 +307,8 @@ impl Input<'_, '_, '_> {
         let kicks = self.layout.domains.iter().any(|domain| domain.cpus.len() > 1);
         let watchdogs = self.layout.domains.iter().any(|domain| domain.lifecycle.watchdog_ms != 0);
         // On a GICv2 EL2 has interrupts only where no guest runs: there it has the whole CPU interface.
-        if !self.is_gicv2() && (kicks || watchdogs || header.console_intid != NO_INTID) {
+        let faults = self.smmu_intids().next().is_some();
+        if !self.is_gicv2() && (kicks || watchdogs || faults || header.console_intid != NO_INTID) {
             header.flags |= HeaderFlags::GROUP0;
         }
         if self.layout.verify_at_boot {

@@ -36,7 +36,8 @@ impl<'a> Input<'_, 'a, '_> {
     pub(super) fn watcher(&self, domain: usize) -> CpuIndex {
         let domains = &self.layout.domains;
         let others = (domain + 1..domains.len()).chain(0..domain);
-        let sure = |id: &usize| domains.get(*id).is_some_and(|domain| delivery::of(domain) == Delivery::Injected);
+        let delivery = |domain| delivery::of(self.board, self.layout.devices, domain);
+        let sure = |id: &usize| domains.get(*id).is_some_and(|domain| delivery(domain) == Delivery::Injected);
         let chosen = others.clone().chain([domain]).find(sure).or(others.clone().next()).unwrap_or(0);
         CpuIndex(domains.iter().take(chosen).map(|domain| domain.cpus.len()).sum::<usize>() as u16)
     }

@@ -1,6 +1,6 @@
 //! Stage-2 tables: what a domain can reach, and nothing else.
 
-use super::pages::{Pages, PagesError, Root};
+use super::pages::{Pages, PagesError, Root, TABLE};
 use crate::resolve::Piece;
 use crate::resolve::util::bits;
 use cofferdam_plan::audit::grant;
@@ -27,6 +27,8 @@ pub(crate) struct Stage2 {
     pub(crate) vtcr: u64,
     /// Root entries that can be valid.
     pub(crate) entries: u32,
+    /// The root that functions of the domain reach memory by; without pages where it has none with a stream.
+    pub(crate) dma: Root,
 }
 
 /// Mappings of one domain, neighbours joined, so that blocks can be as large as the whole allows.
@@ -66,7 +68,13 @@ pub(crate) fn shape(width: u32) -> (u32, usize) {
 }
 
 /// Fills the tables below `root`, which has the [`shape`] of these pieces. They are one domain's, by guest address.
-pub(crate) fn build(pages: &mut Pages<'_>, root: Root, pieces: &[Piece], pa_bits: u32) -> Result<Stage2, PagesError> {
+pub(crate) fn build(
+    pages: &mut Pages<'_>,
+    roots: Stage2,
+    pieces: &[Piece],
+    pa_bits: u32,
+) -> Result<Stage2, PagesError> {
+    let root = roots.root;
     for piece in joined(pieces) {
         let attributes = match piece.kind {
             grant::RAM => AF | SH_INNER | READ_WRITE | NORMAL,
@@ -74,7 +82,18 @@ pub(crate) fn build(pages: &mut Pages<'_>, root: Root, pieces: &[Piece], pa_bits
         };
         pages.map(root, piece.ipa, piece.pa, piece.size, attributes)?;
     }
-    Ok(Stage2 { root, vtcr: vtcr(ipa_bits(pieces), root.level, pa_bits), entries: pages.root_entries(root) })
+    let vtcr = vtcr(ipa_bits(pieces), root.level, pa_bits);
+    Ok(Stage2 { vtcr, entries: pages.root_entries(root), ..roots })
+}
+
+/// Fills a domain's DMA root: its RAM, by the tables the CPU has as far as they hold nothing else, and the ITS's doorbell page at its
+/// own address.
+pub(crate) fn share(pages: &mut Pages<'_>, tables: &Stage2, doorbell: Option<u64>) -> Result<(), PagesError> {
+    pages.share(tables.root, tables.dma, &|leaf| leaf & NORMAL == NORMAL, doorbell)?;
+    match doorbell {
+        Some(pa) => pages.map(tables.dma, pa, pa, TABLE as u64, AF | READ_WRITE | DEVICE | EXECUTE_NEVER),
+        None => Ok(()),
+    }
 }
 
 /// VTCR_EL2 (DDI 0487, D19.2.167): T0SZ, SL0, write-back inner shareable walks, 4 KiB granule, PS, RES1 bit 31.

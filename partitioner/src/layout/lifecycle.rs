@@ -92,6 +92,7 @@ fn watchdog<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> u32 {
 pub(super) fn watchdogs_have_a_watcher<'a>(
     board: &Board<'a>,
     domains: &[Domain<'a>],
+    grants: &[DeviceGrant<'a>],
     diagnostics: &mut Diagnostics<'_, 'a>,
 ) {
     if board.gic.is_some_and(|gic| gic.is_v2()) {
@@ -103,7 +104,7 @@ pub(super) fn watchdogs_have_a_watcher<'a>(
             diagnostics.push(d.help("leave it out, or take a board with a GICv3"));
         }
     } else if let [domain] = domains
-        && delivery::of(domain) == Delivery::Direct
+        && delivery::of(board, grants, domain) == Delivery::Direct
         && let Some(property) = domain.node.property("watchdog-ms")
     {
         let message = "nobody could look after the watchdog of domain `{0}`: it has the only CPUs";

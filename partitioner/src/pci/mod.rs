@@ -1,11 +1,15 @@
 //! PCI: what the board says of its host bridge and functions, and what becomes of them.
 //!
-//! Reading order: `model` (types); `host`, `function`, `capability` (read nodes); then what places base address registers,
-//! decides configuration space and interrupts. It must not know the plan's layout in bytes, which is `emit`'s.
+//! Reading order: `model` (types); `host`, `function`, `capability` (read nodes); `settle` (decides), with `bars` (places),
+//! `lines` (interrupts) and `policy` (configuration space). It must not know where things lie in the plan, which is `emit`'s.
 
+pub mod bars;
 pub mod capability;
 pub(crate) mod check;
 pub mod function;
 pub mod host;
+pub mod lines;
 pub mod model;
+pub mod policy;
 pub(crate) mod ports;
+pub mod settle;

@@ -1,7 +1,7 @@
 //! PCI as the board describes it and as the resolver leaves it.
 
 use cofferdam_dts::{Node, Span};
-use cofferdam_plan::limits::MAX_FUNCTIONS;
+use cofferdam_plan::limits::{MAX_DOMAINS, MAX_FUNCTIONS};
 use cofferdam_plan::pci::BARS;
 use cofferdam_plan::{Bdf, IntId, PaRegion};
 use heapless::Vec;
@@ -128,6 +128,13 @@ pub struct ItsNode<'a> {
     pub region: PaRegion,
 }
 
+impl ItsNode<'_> {
+    /// First address of the translation frame, whose first page holds GITS_TRANSLATER (IHI 0069, 12.18).
+    pub fn doorbell(&self) -> u64 {
+        self.region.base.0 + 0x1_0000
+    }
+}
+
 /// How a function interrupts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Mode {
@@ -153,6 +160,45 @@ pub struct Settled {
     pub bars: [u64; BARS],
     /// How it interrupts.
     pub mode: Mode,
+    /// It may be a bus master.
+    pub dma: bool,
+    /// Its device has other functions on the domain's virtual bus.
+    pub siblings: bool,
     /// Of a bridge: dwords 6 to 10 of its configuration space.
     pub bridge: [u32; 5],
+}
+
+/// What PCI means to one domain.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Share {
+    /// Index of its first function in [`Settlement::functions`].
+    pub first: usize,
+    /// Number of functions.
+    pub count: usize,
+    /// First interrupt that its messages raise.
+    pub first_spi: IntId,
+    /// Number of such interrupts, in a row.
+    pub spi_count: u32,
+}
+
+/// What was decided about the PCI functions of a board.
+#[derive(Clone, Default)]
+pub struct Settlement {
+    /// In the order of the plan's records: with an owner, by domain and place on its bus; bridges; the rest.
+    pub functions: Vec<Settled, MAX_FUNCTIONS>,
+    /// By domain.
+    pub shares: Vec<Share, MAX_DOMAINS>,
+}
+
+impl Settlement {
+    /// The share of a domain.
+    pub fn share(&self, domain: usize) -> Share {
+        self.shares.get(domain).copied().unwrap_or_default()
+    }
+
+    /// The functions of a domain.
+    pub fn functions_of(&self, domain: usize) -> &[Settled] {
+        let share = self.share(domain);
+        self.functions.get(share.first..share.first + share.count).unwrap_or(&[])
+    }
 }

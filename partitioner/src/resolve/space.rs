@@ -8,8 +8,10 @@ use super::{GICD_SIZE, GICR_SIZE, PAGE, Piece, Range};
 use crate::codes;
 use crate::lent::{Full, List};
 use crate::model::{Board, Domain, GicFrames, Layout, Placement};
-use cofferdam_dts::{Arg, Diagnostic, Diagnostics};
+use crate::pci::model::{PciHost, Settlement, Space, Window};
+use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Node};
 use cofferdam_plan::audit::grant;
+use cofferdam_plan::pci::ECAM_SIZE;
 
 /// Guest addresses the translation tables can hold: 48 bits (DDI 0487, D8.2, 4 KiB granule without FEAT_LPA2).
 pub(crate) const IPA_END: u64 = 1 << 48;
@@ -17,19 +19,26 @@ pub(crate) const IPA_END: u64 = 1 << 48;
 /// What a [`Range`] of this stage is; the value sorts windows first at equal addresses.
 const GICD: u32 = 0;
 const FRAMES: u32 = 1;
-const MEMORY: u32 = 2;
-const DEVICE: u32 = 3;
+/// Configuration space and MSI frame of a domain with PCI functions.
+const ECAM: u32 = 2;
+const MESSAGES: u32 = 3;
+const MEMORY: u32 = 4;
+const DEVICE: u32 = 5;
+/// Base address registers of its functions.
+const BARS: u32 = 6;
 
 /// Bytes of the frames of a watchdog.
 const WATCHDOG_FRAMES: u64 = 2 * PAGE;
 
 /// Checks one domain's address space, adds its device mappings to `pieces` and returns the virtual PL011's page and the first
 /// of the watchdog's, each `None` where the guest's addresses end before.
+#[allow(clippy::too_many_arguments)] // each is another thing to hold against another
 pub(crate) fn check<'a>(
     id: usize,
     domain: &Domain<'a>,
     board: &Board<'a>,
     layout: &Layout<'a, '_>,
+    pci: Option<&Settlement>,
     ranges: &mut List<'_, Range>,
     pieces: &mut List<'_, Piece>,
     out: &mut Diagnostics<'_, 'a>,
@@ -96,6 +105,12 @@ pub(crate) fn check<'a>(
             ranges.push(Range { base, end, owner: DEVICE, item: index as u32, span: device.span, node })?;
         }
     }
+    if let (Some(host), Some(settlement)) = (&board.pci, pci) {
+        functions(host, settlement, id, ranges)?;
+        if settlement.share(id).count != 0 {
+            on_bus(host, domain, out);
+        }
+    }
     ranges.sort_unstable();
     overlaps(domain, board, layout, ranges, out);
     devices(id, layout, ranges, pieces)?;
@@ -149,8 +164,11 @@ fn overlaps<'a>(
     for range in rest {
         if range.base < far.end {
             // The window is the board's; what can be moved is the other one.
-            let (mine, other) = if range.owner <= FRAMES { (far, range) } else { (range, far) };
-            if !(mine.owner == DEVICE && other.owner == DEVICE && same_pages(layout, mine, other)) {
+            let (mine, other) = if range.owner <= MESSAGES { (far, range) } else { (range, far) };
+            let shares = mine.owner == DEVICE && other.owner == DEVICE && same_pages(layout, mine, other);
+            // RAM at addresses of the bus has been refused as such.
+            let said = mine.owner.max(other.owner) == BARS && mine.owner.min(other.owner) == MEMORY;
+            if !shares && !said {
                 out.push(collision(domain, board, mine, other));
             }
         }
@@ -170,21 +188,66 @@ fn collision<'a>(domain: &Domain<'a>, board: &Board<'a>, mine: &Range, other: &R
     let node = |range: &Range| Arg::Node(board.tree.node(range.node_id()));
     let shared = Arg::Range(mine.base.max(other.base), mine.end.min(other.end) - mine.base.max(other.base));
     let args = [Arg::Text(domain.name), node(mine), node(other), shared];
-    if other.owner <= FRAMES {
-        let what = if other.owner == GICD {
-            "{1} of domain `{0}` covers {3}, where the guest sees its interrupt distributor"
-        } else {
-            "{1} of domain `{0}` covers {3}, where the guest sees its redistributors or its CPU interface"
+    if other.owner <= MESSAGES {
+        let what = match other.owner {
+            GICD => "{1} of domain `{0}` covers {3}, where the guest sees its interrupt distributor",
+            FRAMES => "{1} of domain `{0}` covers {3}, where the guest sees its redistributors or its CPU interface",
+            ECAM => "{1} of domain `{0}` covers {3}, where the guest sees the configuration space of its functions",
+            _ => "{1} of domain `{0}` covers {3}, where the guest sees the frame its functions send messages to",
         };
-        return Diagnostic::new(codes::IPA_WINDOW, mine.span, what)
-            .args(&args)
-            .also(other.span, "the virtual interrupt controller is at the board's addresses")
-            .help("move it away from the interrupt controller");
+        let (also, help) = if other.owner <= FRAMES {
+            let also = "the virtual interrupt controller is at the board's addresses";
+            (also, "move it away from the interrupt controller")
+        } else {
+            ("what emulates it is at the board's addresses", "move it away from there")
+        };
+        return Diagnostic::new(codes::IPA_WINDOW, mine.span, what).args(&args).also(other.span, also).help(help);
     }
     Diagnostic::new(codes::IPA_OVERLAP, mine.span, "{1} and {2} of domain `{0}` both lie at guest address {3}")
         .args(&args)
         .also(other.span, "the other one")
         .help("move one of them")
+}
+
+/// Adds what a domain's functions bring with them: configuration space, MSI frame, base address registers at their own addresses.
+fn functions(host: &PciHost<'_>, settlement: &Settlement, id: usize, ranges: &mut List<'_, Range>) -> Result<(), Full> {
+    let share = settlement.share(id);
+    let range = |node: Node<'_>, base: u64, size, owner, item| {
+        let (span, node) = (node.span(), node.id().0);
+        Range { base, end: base.saturating_add(size), owner, item, span, node }
+    };
+    if share.count != 0 {
+        ranges.push(range(host.node, host.ecam.base.0, ECAM_SIZE, ECAM, 0))?;
+    }
+    if let Some(its) = host.its.filter(|_| share.spi_count != 0) {
+        ranges.push(range(its.node, its.doorbell(), PAGE, MESSAGES, 0))?;
+    }
+    for settled in settlement.functions_of(id) {
+        let Some(function) = host.functions.get(settled.function) else { continue };
+        for (spec, place) in function.bars.iter().zip(settled.bars).filter(|(_, place)| *place != 0) {
+            let Some(spec) = spec else { continue };
+            ranges.push(range(function.node, place, up(spec.size, PAGE), BARS, settled.function as u32))?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses RAM at guest addresses that are a window of the bus (invariant I69): what a function writes there goes to another's
+/// registers, if anywhere, and never to RAM.
+fn on_bus<'a>(host: &PciHost<'a>, domain: &Domain<'a>, out: &mut Diagnostics<'_, 'a>) {
+    for memory in &domain.memory {
+        let (base, end) = (memory.ipa.base.0, memory.ipa.end().0);
+        let windows = host.windows.iter().filter(|window| window.space != Space::Io);
+        let touched = |window: &&Window| window.bus < end && base < window.bus.saturating_add(window.pa.size);
+        if let Some(window) = windows.clone().find(touched) {
+            let message =
+                "memory {1} of domain `{0}` has addresses of the bus of {2}, {3}: its PCI functions could not reach it";
+            let bus = Arg::Range(window.bus, window.pa.size);
+            let args = [Arg::Text(domain.name), Arg::Range(base, memory.ipa.size), Arg::Node(host.node), bus];
+            let d = Diagnostic::new(codes::IPA_WINDOW, memory.span, message).args(&args);
+            out.push(d.also(window.span, "this window").help("give the guest its memory at another address"));
+        }
+    }
 }
 
 /// With direct delivery from a GICv2 a guest has the first page of the CPU interface, where each CPU finds its own. The
@@ -198,9 +261,12 @@ fn cpu_interface(id: usize, board: &Board<'_>, pieces: &mut List<'_, Piece>) -> 
 
 /// One mapping per run of device pages with one distance between guest and physical address.
 fn devices(id: usize, layout: &Layout<'_, '_>, ranges: &[Range], pieces: &mut List<'_, Piece>) -> Result<(), Full> {
-    for range in ranges.iter().filter(|range| range.owner == DEVICE) {
-        let Some(region) = layout.regions.get(range.item as usize) else { continue };
-        let pa = down(region.pa.base.0, PAGE);
+    for range in ranges.iter().filter(|range| matches!(range.owner, DEVICE | BARS)) {
+        let pa = match layout.regions.get(range.item as usize) {
+            _ if range.owner == BARS => range.base,
+            Some(region) => down(region.pa.base.0, PAGE),
+            None => continue,
+        };
         let (domain, kind) = (id as u32, grant::DEVICE);
         match pieces.last_mut() {
             Some(last)

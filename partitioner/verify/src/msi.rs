@@ -336,7 +336,9 @@ fn i63_area_is_apart(work: &Work<'_, '_>, area: PaRegion, report: &mut Report<'_
     let h = work.plan.header;
     let own = PaRegion { base: h.base, size: u64::from(h.blob_offset) + u64::from(h.blob_len) };
     let at = |offset: u64, len| PaRegion { base: Pa(h.base.0.saturating_add(offset)), size: len };
-    let copied = work.payloads().flat_map(|p| [at(p.offset, p.len), at(p.pristine, p.len)]);
+    // 0: there is no second copy.
+    let again = |p: &cofferdam_plan::audit::Payload| at(p.pristine, if p.pristine == 0 { 0 } else { p.len });
+    let copied = work.payloads().flat_map(|p| [at(p.offset, p.len), again(p)]);
     if own.overlaps(&area) || copied.into_iter().any(|r| r.overlaps(&area)) {
         report.add(Finding::BadPiece { what: "DMA area", pa: area, why: "lies over the image" });
     }

@@ -49,6 +49,7 @@ const FILES: &[&str] = &[
     "mtd/mtd.yaml",
     "mtd/partitions/partition.yaml",
     "mtd/partitions/partitions.yaml",
+    "pci/host-generic-pci.yaml",
     "regulator/fixed-regulator.yaml",
     "regulator/regulator.yaml",
     "rtc/arm,pl031.yaml",

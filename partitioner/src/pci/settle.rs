@@ -1,0 +1,277 @@
+//! From functions granted to functions settled: owner, place on the owner's bus, addresses, interrupts.
+
+use super::bars::{self, NoRoom};
+use super::lines;
+use super::model::{Mode, PciHost, Settled, Settlement, Share};
+use crate::codes;
+use crate::model::{At, Board, Delivery, Layout};
+use crate::resolve::delivery;
+use crate::resolve::lines::IntSet;
+use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Node, Span};
+use cofferdam_plan::IntId;
+use cofferdam_plan::limits::MAX_FUNCTIONS;
+use heapless::Vec;
+
+/// Device numbers of one bus.
+const DEVICES: u8 = 32;
+/// Bits of the largest stream ID or DeviceID: a table of one level has 4 MiB then.
+const ID_BITS: u32 = 16;
+/// LPIs that interrupt IDs of 15 bits and a command queue of 1 MiB hold.
+const MAX_LPIS: u32 = 24_576;
+
+/// The owner of each function, with the `access` cell that asked for it.
+type Owners = Vec<Option<At<usize>>, MAX_FUNCTIONS>;
+
+/// Decides all there is to decide. `None` where no domain has functions, or after an error. Interrupts for messages are taken from
+/// those not in `used`.
+pub(crate) fn settle<'a>(
+    board: &Board<'a>,
+    layout: &Layout<'a, '_>,
+    used: &mut IntSet,
+    out: &mut Diagnostics<'_, 'a>,
+) -> Option<Settlement> {
+    let host = board.pci.as_ref()?;
+    let mut owners: Owners = host.functions.iter().map(|_| None).collect();
+    for (id, domain) in layout.domains.iter().enumerate() {
+        for granted in layout.functions(domain) {
+            if let Some(owner) = owners.get_mut(granted.value) {
+                *owner = Some(At { value: id, span: granted.span });
+            }
+        }
+    }
+    owners.iter().flatten().next()?;
+    let errors = out.errors();
+    windows(host, out);
+    let held = owners.iter().zip(&host.functions).find_map(|(owner, function)| {
+        let owner = owner.filter(|_| function.stream.is_some())?;
+        Some((function.node, owner.span))
+    });
+    if let Some((node, span)) = held {
+        smmu(host, node, span, out);
+    }
+    let owner = |index: usize| owners.get(index).copied().flatten();
+    let places = match bars::place(host, &|index| owner(index).is_some()) {
+        Ok(places) => Some(places),
+        Err(no_room) => {
+            // It may be for want of windows that can be used.
+            if out.errors() == errors {
+                out.push(does_not_fit(host, no_room));
+            }
+            None
+        }
+    };
+    let mut settlement = Settlement::default();
+    for (id, domain) in layout.domains.iter().enumerate() {
+        let injected = delivery::of(board, layout.devices, domain) == Delivery::Injected;
+        let first = settlement.functions.len();
+        for index in (0..host.functions.len()).filter(|index| owner(*index).is_some_and(|owner| owner.value == id)) {
+            let Some(devfn) = place_on_bus(host, index) else {
+                out.push(no_number(host, index));
+                continue;
+            };
+            let stream = host.functions.get(index).is_some_and(|function| function.stream.is_some());
+            let settled = Settled {
+                function: index,
+                owner: Some(id),
+                devfn,
+                mode: lines::mode(board, host, domain, index, injected),
+                dma: stream || domain.trusted_dma.is_some(),
+                ..Settled::default()
+            };
+            // There is room for every function of the board.
+            let _ = settlement.functions.push(settled);
+        }
+        let mine = settlement.functions.get_mut(first..).unwrap_or(&mut []);
+        mine.sort_unstable_by_key(|settled| settled.devfn);
+        for at in 0..mine.len() {
+            let devfn = mine.get(at).map_or(0, |settled| settled.devfn);
+            let siblings = mine.iter().filter(|other| other.devfn >> 3 == devfn >> 3).count() > 1;
+            mine.iter_mut().skip(at).take(1).for_each(|settled| settled.siblings = siblings);
+        }
+        let spi_count = mine.iter().map(|settled| if let Mode::Msi(n) = settled.mode { n.into() } else { 0 }).sum();
+        let mut share = Share { first, count: mine.len(), first_spi: IntId(0), spi_count };
+        if spi_count != 0 {
+            match lines::take(used, spi_count) {
+                Some(spi) => share.first_spi = spi,
+                None => out.push(no_interrupts(domain, spi_count)),
+            }
+        }
+        let _ = settlement.shares.push(share);
+    }
+    pins(board, layout, host, &settlement, &owners, out);
+    for bridges in [true, false] {
+        for (index, function) in host.functions.iter().enumerate() {
+            if owner(index).is_none() && function.bridge.is_some() == bridges {
+                let _ = settlement.functions.push(Settled { function: index, ..Settled::default() });
+            }
+        }
+    }
+    too_many(host, &settlement, out);
+    let places = places?;
+    for settled in &mut settlement.functions {
+        settled.bars = places.bars.get(settled.function).copied().unwrap_or_default();
+        settled.bridge = places.bridges.get(settled.function).copied().unwrap_or_default();
+    }
+    (out.errors() == errors).then_some(settlement)
+}
+
+/// Device and function on the guest's one bus: its own on the root bus; behind bridges, function 0 of the device that no function of
+/// the board's root bus has, in the order of the board. The same in every layout.
+fn place_on_bus(host: &PciHost<'_>, index: usize) -> Option<u8> {
+    let function = host.functions.get(index)?;
+    if function.above.is_none() {
+        return Some(function.bdf.0 as u8);
+    }
+    let is_endpoint =
+        |index: &usize| host.functions.get(*index).is_some_and(|f| f.above.is_some() && f.bridge.is_none());
+    let before = (0..index).filter(is_endpoint).count();
+    let on_root = |device: &u8| host.functions.iter().any(|f| f.above.is_none() && (f.bdf.0 as u8) >> 3 == *device);
+    let device = (1..DEVICES).filter(|device| !on_root(device)).nth(before)?;
+    Some(device << 3)
+}
+
+/// Bus addresses are guest addresses are physical ones: refuses a host bridge that translates.
+fn windows<'a>(host: &PciHost<'a>, out: &mut Diagnostics<'_, 'a>) {
+    let memory = host.windows.iter().filter(|window| window.space != super::model::Space::Io);
+    for window in memory.filter(|window| window.bus != window.pa.base.0) {
+        let message =
+            "the host bridge {0} shows bus address {1} at {2}: functions behind it cannot be given to domains";
+        let args = [Arg::Node(host.node), Arg::Hex(window.bus), Arg::Hex(window.pa.base.0)];
+        let d = Diagnostic::new(codes::TRANSLATING_BRIDGE, window.span, message).args(&args);
+        out.push(d.help("only windows whose bus addresses are physical addresses are supported"));
+    }
+}
+
+/// What EL2 must be able to expect of the SMMU: that it says when a function goes where it may not, and reads tables through the
+/// caches they are written in.
+fn smmu<'a>(host: &PciHost<'a>, function: Node<'a>, asked: Span, out: &mut Diagnostics<'_, 'a>) {
+    let Some(smmu) = &host.smmu else { return };
+    let is_coherent = |node: Node<'a>| node.property("dma-coherent").is_some();
+    let (message, help) = if smmu.event.is_none() || smmu.error.is_none() {
+        let help = "give it `interrupts` and `interrupt-names` with \"eventq\" and \"gerror\", edge-triggered SPIs";
+        ("{0} is behind {1}, of whose faults nobody would hear: it has no edge-triggered `eventq` and `gerror`", help)
+    } else if !is_coherent(smmu.node) && !smmu.node.ancestors().any(is_coherent) {
+        let help = "if its accesses are coherent with the caches, say dma-coherent; others are not supported";
+        (
+            "{0} is behind {1}, which does not read memory through the caches, where the hypervisor writes its tables",
+            help,
+        )
+    } else {
+        return;
+    };
+    let args = [Arg::Node(function), Arg::Node(smmu.node)];
+    let d = Diagnostic::new(codes::SMMU_LACKS, asked, message).args(&args);
+    out.push(d.also(smmu.node.span(), "the SMMU is here").help(help));
+}
+
+fn does_not_fit<'a>(host: &PciHost<'a>, no_room: NoRoom) -> Diagnostic<'a> {
+    let function = host.functions.get(no_room.function);
+    let node = function.map_or(host.node, |function| function.node);
+    let spec = no_room.bar.and_then(|bar| function?.bars.get(bar).copied().flatten());
+    let span = spec.map_or(node.span(), |spec| spec.span);
+    let message = match no_room.bar {
+        Some(_) => "no window of {0} has room for BAR {1} of {2}, {3} at a multiple of its size",
+        None => "no window of {0} has room for the {3} that functions behind {2} need",
+    };
+    let args =
+        [Arg::Node(host.node), Arg::Number(no_room.bar.unwrap_or(0) as u64), Arg::Node(node), Arg::Bytes(no_room.size)];
+    let d = Diagnostic::new(codes::BAR_PLACE, span, message).args(&args);
+    let ranges = host.node.property("ranges").map_or(host.node.span(), |ranges| ranges.value_span());
+    d.also(ranges, "its windows").help("a 32-bit BAR must lie below 4 GiB; grant fewer functions, or check `ranges`")
+}
+
+/// Refuses more IDs and messages than there is a plan for.
+fn too_many<'a>(host: &PciHost<'a>, settlement: &Settlement, out: &mut Diagnostics<'_, 'a>) {
+    let owned = || settlement.functions.iter().filter(|settled| settled.owner.is_some());
+    for function in owned().filter_map(|settled| host.functions.get(settled.function)) {
+        let highest = function.stream.max(function.device_id).unwrap_or(0);
+        if highest >> ID_BITS != 0 {
+            let message = "{0} has stream ID or DeviceID {1}: tables are for {2} bits at most";
+            let args = [Arg::Node(function.node), Arg::Hex(highest.into()), Arg::Number(ID_BITS.into())];
+            let d = Diagnostic::new(codes::CAPACITY, function.node.span(), message).args(&args);
+            out.push(d.help("check `iommu-map` and `msi-map` of the host bridge"));
+        }
+    }
+    let senders = owned().filter(|settled| matches!(settled.mode, Mode::Msi(_)));
+    let lpis: u32 = senders.filter_map(|settled| Some(settlement.share(settled.owner?).spi_count)).sum();
+    if lpis > MAX_LPIS {
+        let message =
+            "functions behind {0} need {1} LPIs, one for each function and interrupt of its domain; a plan has {2}";
+        let args = [Arg::Node(host.node), Arg::Number(lpis.into()), Arg::Number(MAX_LPIS.into())];
+        let d = Diagnostic::new(codes::CAPACITY, host.node.span(), message).args(&args);
+        out.push(d.help("give domains with many functions fewer CPUs, or delivery = \"direct\""));
+    }
+}
+
+fn no_number<'a>(host: &PciHost<'a>, index: usize) -> Diagnostic<'a> {
+    let node = host.functions.get(index).map_or(host.node, |function| function.node);
+    let message =
+        "no device number of a guest's bus is left for {0}: the root bus and functions before it have all {1}";
+    Diagnostic::new(codes::CAPACITY, node.span(), message)
+        .args(&[Arg::Node(node), Arg::Number(u64::from(DEVICES) - 1)])
+        .help("disable functions that nobody needs")
+}
+
+fn no_interrupts<'a>(domain: &crate::model::Domain<'a>, count: u32) -> Diagnostic<'a> {
+    let message = "domain `{0}` needs {1} interrupts in a row for the messages of its functions; so many are not free";
+    Diagnostic::new(codes::NO_FREE_SPI, domain.node.span(), message)
+        .args(&[Arg::Text(domain.name), Arg::Number(count.into())])
+        .help("give it fewer functions or CPUs, or `delivery = \"direct\"`: then they use their pins")
+}
+
+/// Pins: the line each ends on is its owner's alone, and not the hypervisor's. A function without messages and without a line is
+/// none a driver can use.
+fn pins<'a>(
+    board: &Board<'a>,
+    layout: &Layout<'a, '_>,
+    host: &PciHost<'a>,
+    settlement: &Settlement,
+    owners: &Owners,
+    out: &mut Diagnostics<'_, 'a>,
+) {
+    for (at, settled) in settlement.functions.iter().enumerate() {
+        let (Some(function), Some(id)) = (host.functions.get(settled.function), settled.owner) else { continue };
+        let span = owners.get(settled.function).copied().flatten().map_or(function.node.span(), |owner| owner.span);
+        let name = layout.domains.get(id).map_or("", |domain| domain.name);
+        let intid = match settled.mode {
+            Mode::Intx(intid) => intid,
+            Mode::Msi(_) => continue,
+            // Where more is wrong, this may follow from it.
+            Mode::None if out.errors() != 0 => continue,
+            Mode::None => {
+                let message =
+                    "{0} of domain `{1}` has no interrupt: no message of it can be brought, and its pin leads nowhere";
+                let d = Diagnostic::new(codes::NO_INTERRUPT, span, message);
+                let d = d.args(&[Arg::Node(function.node), Arg::Text(name)]).also(function.node.span(), "it is here");
+                out.push(d.help(
+                    "give it `interrupts` (1 is pin A) and the host bridge an `interrupt-map`, or let it be polled",
+                ));
+                continue;
+            }
+        };
+        let line = Arg::Number(u64::from(intid.0 - IntId::FIRST_SPI.0));
+        let uarts = [&board.console, &board.log].into_iter().flatten().filter(|uart| uart.intid == Some(intid));
+        let smmu = host.smmu.filter(|smmu| [smmu.event, smmu.error].contains(&Some(intid)));
+        if let Some(taken) = uarts.map(|uart| uart.node).chain(smmu.map(|smmu| smmu.node)).next() {
+            let message = "the pin of {0} is SPI {1}, which is that of {2}: the hypervisor's own";
+            let d = Diagnostic::new(codes::HYPERVISOR_LINE, span, message);
+            let d = d.args(&[Arg::Node(function.node), line, Arg::Node(taken)]).also(taken.span(), "{2} is here");
+            out.push(d.help("check `interrupt-map` of the host bridge"));
+            continue;
+        }
+        let other =
+            settlement.functions.iter().take(at).find(|other| other.owner != Some(id) && other.mode == settled.mode);
+        let functions = other.and_then(|other| Some((host.functions.get(other.function)?.node, other.owner?)));
+        let devices = layout.devices.iter().filter(|device| device.domain != id).find(|device| {
+            let lines = layout.interrupts.get(device.interrupts.clone()).unwrap_or(&[]);
+            lines.iter().any(|line| line.intid == intid)
+        });
+        if let Some((node, owner)) = functions.or(devices.map(|device| (device.node, device.domain))) {
+            let message = "{0} of domain `{1}` and {2} of domain `{3}` share interrupt SPI {4}";
+            let theirs = layout.domains.get(owner).map_or("", |domain| domain.name);
+            let args = [Arg::Node(function.node), Arg::Text(name), Arg::Node(node), Arg::Text(theirs), line];
+            let d = Diagnostic::new(codes::SHARED_LINE, span, message).args(&args).also(node.span(), "{2} is here");
+            out.push(d.help("pins of functions four slots apart end on one line: give both to one domain, or let them send messages"));
+        }
+    }
+}
