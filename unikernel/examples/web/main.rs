@@ -1,6 +1,7 @@
-//! An HTTP server on a virtio network card: one connection at a time, asleep in between. `GET /off` ends it.
+//! An HTTP server on a virtio network card, asleep between requests. `GET /off` ends it.
 //!
-//! `ip=` in the boot arguments gives its address, `10.0.2.20` without; the network is a /24.
+//! `ip=` in the boot arguments gives its address, `10.0.2.20` without; the network is a /24, of IPv6 a /64. `requests=` ends it after
+//! so many.
 #![no_std]
 #![no_main]
 
@@ -12,41 +13,47 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use nic::Nic;
 use smoltcp::iface::{Config, Interface, SocketSet, SocketStorage};
-use smoltcp::socket::tcp;
+use smoltcp::socket::{AnySocket, tcp};
 use smoltcp::time::Instant;
-use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, Ipv4Address};
+use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr, IpVersion};
 use unikernel::{clock, cpu, irq, platform, println};
 
 unikernel::entry!(main);
 
 const PORT: u16 = 80;
-/// Longest request that is read.
-const REQUEST: usize = 1024;
+/// Longest request that is read, and longest answer.
+const REQUEST: usize = 512;
+/// Connections at a time.
+const CONNECTIONS: usize = 4;
 
 /// The card has something to say.
 static CALLED: AtomicBool = AtomicBool::new(false);
 
 fn main() {
     let Some((mut nic, intid)) = Nic::find() else { return println!("web: no virtio network card") };
-    let address = platform::platform().argument("ip").and_then(|text| text.parse::<Ipv4Address>().ok());
-    let address = address.unwrap_or(Ipv4Address::new(10, 0, 2, 20));
+    let address = platform::platform().argument("ip").and_then(|text| text.parse::<IpAddress>().ok());
+    let address = address.unwrap_or(IpAddress::v4(10, 0, 2, 20));
+    let prefix = if address.version() == IpVersion::Ipv4 { 24 } else { 64 };
     let config = Config::new(HardwareAddress::Ethernet(EthernetAddress(nic.address())));
     let mut interface = Interface::new(config, &mut nic, now());
     interface.update_ip_addrs(|addresses| {
         // The list is empty and has room.
-        let _ = addresses.push(IpCidr::new(address.into(), 24));
+        let _ = addresses.push(IpCidr::new(address, prefix));
     });
-    let (mut received, mut sent) = ([0; REQUEST], [0; 1024]);
-    let mut storage = [SocketStorage::EMPTY];
+    let mut buffers = [[[0; REQUEST]; 2]; CONNECTIONS];
+    let mut storage = [SocketStorage::EMPTY; CONNECTIONS];
     let mut sockets = SocketSet::new(&mut storage[..]);
-    let buffers = (tcp::SocketBuffer::new(&mut received[..]), tcp::SocketBuffer::new(&mut sent[..]));
-    let handle = sockets.add(tcp::Socket::new(buffers.0, buffers.1));
+    for [received, sent] in &mut buffers {
+        let buffers = (tcp::SocketBuffer::new(&mut received[..]), tcp::SocketBuffer::new(&mut sent[..]));
+        sockets.add(tcp::Socket::new(buffers.0, buffers.1));
+    }
 
     if irq::register(intid, called).is_err() {
         return println!("web: no handler for interrupt {intid}");
     }
     irq::enable(intid);
     println!("web: http://{address}/");
+    let most = platform::platform().argument("requests").and_then(|text| text.parse::<u32>().ok());
     let mut served = 0_u32;
     let mut is_last = false;
     loop {
@@ -55,20 +62,30 @@ fn main() {
             irq::enable(intid);
         }
         interface.poll(now(), &mut nic, &mut sockets);
-        let socket = sockets.get_mut::<tcp::Socket<'_>>(handle);
-        if !socket.is_open() {
-            if is_last || socket.listen(PORT).is_err() {
-                break;
+        let mut open = 0;
+        for socket in sockets.iter_mut().filter_map(|(_, socket)| <tcp::Socket<'_> as AnySocket>::downcast_mut(socket))
+        {
+            if socket.state() == tcp::State::TimeWait {
+                // Nobody asks the same thing twice here: an old segment does no harm.
+                socket.abort();
             }
-        } else if socket.may_recv() && socket.may_send() {
-            if let Some(last) = answer(socket, served + 1) {
-                served += 1;
-                is_last = last;
+            if !socket.is_open() && (is_last || socket.listen(PORT).is_err()) {
+                continue;
+            }
+            if socket.may_recv() && socket.may_send() {
+                if let Some(last) = answer(socket, served + 1) {
+                    served += 1;
+                    is_last |= last || most == Some(served);
+                    socket.close();
+                }
+            } else if socket.state() == tcp::State::CloseWait {
+                // It left before it had asked.
                 socket.close();
             }
-        } else if socket.state() == tcp::State::CloseWait {
-            // It left before it had asked.
-            socket.close();
+            open += u32::from(socket.state() != tcp::State::Listen);
+        }
+        if is_last && open == 0 {
+            break;
         }
         let delay = interface.poll_delay(now(), &sockets);
         wait(delay.map(|delay| Duration::from_micros(delay.total_micros())));
