@@ -25,6 +25,7 @@ const MEMORY_AND_MASTER: u32 = 1 << 1 | 1 << 2;
 #[derive(Clone, Copy, Debug)]
 pub struct Host {
     config: Registers,
+    base: u64,
     window: Region,
     placed: bool,
 }
@@ -52,7 +53,7 @@ impl Host {
             let entry = (0..8).find(|entry| is_it && word(*entry, 0).is_some_and(|kind| kind >> 24 & 3 == 2))?;
             Some(Region { base: wide(entry, 3)?, size: wide(entry, 5)? })
         });
-        Some(Self { config, window: window.unwrap_or_default(), placed })
+        Some(Self { config, base: device.region.base, window: window.unwrap_or_default(), placed })
     }
 
     /// Every function of the bus, by number.
@@ -69,6 +70,11 @@ impl Host {
     /// Device ID and vendor ID; all ones where there is no such function.
     pub fn id(&self, function: Function) -> u32 {
         self.read(function, 0)
+    }
+
+    /// Address of the function's configuration space.
+    pub fn address(&self, function: Function) -> u64 {
+        self.base + u64::from(function.0) * CONFIG_SIZE as u64
     }
 
     /// Reads the dword at byte `offset` of configuration space.

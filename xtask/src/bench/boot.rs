@@ -39,7 +39,12 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Trouble> {
 
 /// What the guest's first instruction read.
 fn entry(bench: &Bench, name: &str, more: &str) -> Result<u64, Trouble> {
-    let (built, path) = bench.build(name, &layout(1, more))?;
+    entry_of(bench, name, &layout(1, more))
+}
+
+/// The same for a layout of its own.
+pub(super) fn entry_of(bench: &Bench, name: &str, text: &str) -> Result<u64, Trouble> {
+    let (built, path) = bench.build(name, text)?;
     let lines = bench.boot(&built, path, &words(&COUNTED))?;
     let count =
         lines.iter().find_map(|line| line.strip_prefix("bench entry ")?.split_whitespace().next()?.parse().ok());

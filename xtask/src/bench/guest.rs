@@ -55,7 +55,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Trouble> {
 }
 
 /// The same as [`find`] where the guest must have said it.
-fn must_find(lines: &[String], name: &str) -> Result<(u64, u64), Trouble> {
+pub(super) fn must_find(lines: &[String], name: &str) -> Result<(u64, u64), Trouble> {
     find(lines, name)
         .ok_or_else(|| Trouble::other(format!("the guest gave no figure for {name}:\n{}", lines.join("\n"))))
 }

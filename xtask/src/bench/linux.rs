@@ -159,11 +159,11 @@ fn bare(bench: &Bench, work: Work) -> Result<u64, Trouble> {
     Ok(one_cpu(&plugin)?.insns)
 }
 
-fn guest(name: &str) -> Result<PathBuf, Trouble> {
+pub(super) fn guest(name: &str) -> Result<PathBuf, Trouble> {
     debian::find(name)?.ok_or_else(|| Trouble::other(format!("{name} is no guest of Debian's")))
 }
 
-fn one_cpu(plugin: &Plugin) -> Result<Counts, Trouble> {
+pub(super) fn one_cpu(plugin: &Plugin) -> Result<Counts, Trouble> {
     match plugin.counts()?.as_slice() {
         [counts] => Ok(*counts),
         others => Err(Trouble::other(format!("one CPU was to be counted, not {}", others.len()))),

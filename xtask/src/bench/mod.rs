@@ -9,6 +9,7 @@ mod figure;
 mod generate;
 mod guest;
 mod linux;
+mod pci;
 mod plugin;
 mod sizes;
 
@@ -42,12 +43,13 @@ pub(crate) struct Args {
 /// Measures one part's figures.
 type Measure = fn(&Bench) -> Result<Vec<Figure>, Trouble>;
 
-const PARTS: [(&str, Measure); 5] = [
+const PARTS: [(&str, Measure); 6] = [
     ("boot", boot::measure),
     ("guest", guest::measure),
     ("sizes", sizes::measure),
     ("checks", checks::measure),
     ("linux", linux::measure),
+    ("pci", pci::measure),
 ];
 
 /// Where the layouts and images of the measurements lie.
