@@ -6,11 +6,12 @@
 #![no_main]
 #![allow(unsafe_code)] // instructions counted one by one
 
+use attackers::its;
 use core::arch::{asm, global_asm};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, Ordering};
 use unikernel::pci::Host;
-use unikernel::platform::platform;
+use unikernel::platform::{GicFrames, platform};
 use unikernel::{cpu, irq, println, read_sysreg, write_sysreg};
 
 unikernel::entry!(main);
@@ -174,8 +175,7 @@ fn main() {
     println!("bench end");
 }
 
-/// What QEMU's `edu` (docs/specs/edu.rst) tells: configuration space, and its interrupt, by message where there is a frame for
-/// messages, else by its pin.
+/// What QEMU's `edu` (docs/specs/edu.rst) tells: configuration space, and its interrupt by pin and by message.
 fn measure_functions(host: Host, null: u64) {
     const EDU: u32 = 0x11E8_1234;
     let (raise, acknowledge) = (0x60, 0x64);
@@ -186,26 +186,37 @@ fn measure_functions(host: Host, null: u64) {
         return println!("bench: edu has no address");
     }
     let base = u64::from(host.read(edu, 0x10) & !0xF);
+    let run = |name| with_vectors(|| measure(name, null, || device(base + raise, base + acknowledge)));
+    if let Some(intid) = host.interrupt(edu) {
+        irq::enable(intid);
+        run("pin");
+        irq::disable(intid);
+    }
+    let Some((address, data)) = message(u32::from(edu.0)) else { return };
+    // MSI, its capability at 0x40: 64 bits of address, data, enable (PCI Express Base 5.0, 7.7.1).
+    host.write(edu, 0x44, address as u32);
+    host.write(edu, 0x48, (address >> 32) as u32);
+    host.write(edu, 0x4C, data);
+    host.write(edu, 0x40, 1 << 16);
+    run("msi");
+}
+
+/// Where a device's messages go and what they say: by a frame, or by the ITS itself.
+fn message(device: u32) -> Option<(u64, u32)> {
     let frame = platform().fdt.find(|node| {
         let is_it = node.is_compatible("arm,gic-v2m-frame");
-        is_it.then(|| Some((node.reg(0)?.base, node.word("arm,msi-base-spi", 0)?))).flatten()
+        is_it.then(|| Some((node.reg(0)?.base + 0x40, node.word("arm,msi-base-spi", 0)?))).flatten()
     });
-    let (name, intid) = match (frame, host.interrupt(edu)) {
-        (Some((frame, intid)), _) => {
-            // MSI, its capability at 0x40: 64 bits of address, data, enable (PCI Express Base 5.0, 7.7.1).
-            host.write(edu, 0x44, (frame + 0x40) as u32);
-            host.write(edu, 0x48, 0);
-            host.write(edu, 0x4C, intid);
-            host.write(edu, 0x40, 1 << 16);
-            irq::set_edge(intid, true);
-            ("msi", intid)
-        }
-        (None, Some(intid)) => ("pin", intid),
-        (None, None) => return println!("bench: edu has no interrupt"),
-    };
-    irq::enable(intid);
-    with_vectors(|| measure(name, null, || device(base + raise, base + acknowledge)));
-    irq::disable(intid);
+    if let Some((address, intid)) = frame {
+        irq::set_edge(intid, true);
+        irq::enable(intid);
+        return Some((address, intid));
+    }
+    let its = platform().device("arm,gic-v3-its", 0)?;
+    match platform().gic?.frames {
+        GicFrames::V3 { redistributors } => Some((its::translate(its.region, redistributors, device, 1), 1)),
+        GicFrames::V2 { .. } => None,
+    }
 }
 
 /// Prints after measuring, with the measuring vectors: printing needs no interrupt.
