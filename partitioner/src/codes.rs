@@ -194,6 +194,8 @@ codes! {
     NOT_AN_IO_BAR = error(634);
     /// A host bridge whose bus addresses are not physical addresses.
     TRANSLATING_BRIDGE = error(635);
+    /// Windows or configuration space of a host bridge that are not whole, or something else too.
+    HOST_RANGES = error(636);
 
     /// A device that may master the bus, and no IOMMU in front of it.
     NO_IOMMU = error(701);

@@ -24,28 +24,41 @@ fn region() -> impl Strategy<Value = Region> {
     (page, pages, pinned)
 }
 
-/// A domain: regions, console, devices (bits of a small set) and behind them a restart, scrub.
-fn domain() -> impl Strategy<Value = (Vec<Region>, bool, u8, bool)> {
-    (prop::collection::vec(region(), 1..4), any::<bool>(), 0u8..16, any::<bool>())
+/// A domain: regions, console, bits (see [`BITS`]), scrub.
+type Domain = (Vec<Region>, bool, u16, bool);
+
+/// What a domain may have: devices, PCI functions (one of them behind a bridge), words.
+const DEVICES: &[&str] = &["gpio0", "rtc0", "uart1", "nvme0", "rp0", "edu0", "edu1", "blk0", "nic1", "nic2"];
+const WORDS: &[&str] = &["on-reset = \"restart\";", "delivery = \"direct\";"];
+const BITS: u32 = (DEVICES.len() + WORDS.len()) as u32;
+
+fn domain() -> impl Strategy<Value = Domain> {
+    // Few of them, so that domains seldom want the same.
+    let few = (0u16..1 << BITS, 0u16..1 << BITS).prop_map(|(a, b)| a & b);
+    (prop::collection::vec(region(), 1..4), any::<bool>(), few, any::<bool>())
 }
 
-fn layout(domains: &[(Vec<Region>, bool, u8, bool)]) -> String {
-    let mut text =
-        String::from("/dts-v1/;\n#include \"qemu-virt.dts\"\n/ { domains { compatible = \"cofferdam,domains-v1\";\n");
+fn layout(domains: &[Domain]) -> String {
+    let mut text = String::from(
+        "/dts-v1/;\n#include \"qemu-virt-pci.dts\"\n/ { domains { compatible = \"cofferdam,domains-v1\";\n",
+    );
+    let mut given = 0;
     for (id, (regions, console, devices, scrub)) in domains.iter().enumerate() {
         let _ = write!(
             text,
             "d{id} {{ compatible = \"cofferdam,domain\"; #address-cells = <2>; #size-cells = <2>; cpus = <&cpu{id}>; \
              kernel = \"k\";"
         );
-        let labels = ["gpio0", "rtc0", "uart1"];
-        let access: Vec<_> =
-            labels.iter().enumerate().filter(|(n, _)| devices >> n & 1 == 1).map(|(_, l)| format!("<&{l}>")).collect();
+        // Mostly nobody asks for what another has.
+        let devices = if id == 3 { *devices } else { devices & !given };
+        given |= devices & ((1 << DEVICES.len()) - 1);
+        let has = |n: usize| devices >> n & 1 == 1;
+        let access: Vec<_> = (0..DEVICES.len()).filter(|n| has(*n)).map(|n| format!("<&{}>", DEVICES[n])).collect();
         if !access.is_empty() {
             let _ = write!(text, "access = {};", access.join(", "));
         }
         text += if *console { "console;" } else { "" };
-        text += if devices >> labels.len() & 1 == 1 { "on-reset = \"restart\";" } else { "" };
+        (0..WORDS.len()).filter(|n| has(DEVICES.len() + n)).for_each(|n| text += WORDS[n]);
         text += if *scrub { "scrub = \"boot\";" } else { "" };
         for (page, pages, pinned) in regions {
             let (base, size) = (page << 12, pages << 12);

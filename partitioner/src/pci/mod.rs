@@ -6,6 +6,7 @@
 pub mod bars;
 pub mod capability;
 pub(crate) mod check;
+mod demands;
 pub mod function;
 pub mod host;
 pub mod lines;

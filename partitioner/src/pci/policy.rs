@@ -8,7 +8,7 @@
 use super::capability::{EXTENDED, Kind};
 use super::function::ROM;
 use super::model::{BarSpec, Capability, Mode, PciFunction, Space};
-use cofferdam_plan::pci::{BARS, Bar, Rule, RuleKind};
+use cofferdam_plan::pci::{BARS, Bar, CONFIG_SIZE, Rule, RuleKind};
 use heapless::Vec;
 
 /// More than a function has dwords of which a guest may know: conventional configuration space, error reporting, serial number.
@@ -55,6 +55,9 @@ const fn read_write(offset: u16, bits: u32) -> Rule {
 const fn read(offset: u16) -> Rule {
     Rule { offset, kind: RuleKind::REGISTER, read: !0, constant: 0, write: 0, clear: 0 }
 }
+
+/// Bytes of error reporting, without what a root port has besides.
+const ERROR_REPORTING: u16 = 0x2C;
 
 /// What the rules of a function depend on besides itself.
 #[derive(Clone, Copy, Debug)]
@@ -201,10 +204,45 @@ fn conventional(capability: &Capability, head: u32, mode: Mode, flr: bool, add: 
 
 /// Advanced error reporting, without its head: statuses are the guest's to clear, masks and severities stay.
 fn error_reporting(at: u16, add: &mut dyn FnMut(Rule)) {
-    for offset in (4..0x2C).step_by(4) {
+    for offset in (4..ERROR_REPORTING).step_by(4) {
         let is_status = matches!(offset, 0x04 | 0x10);
         let (write, clear) = if is_status { (!0, !0) } else { (0, 0) };
         add(Rule { write, clear, ..read(at.saturating_add(offset)) });
+    }
+}
+
+/// The first capability that leaves no room for another one, or reaches beyond its part of configuration space (both are that one
+/// then), or is PCI Express for the second time. Only of those a guest may be shown.
+pub(super) fn crowded(function: &PciFunction<'_>) -> Option<(Capability, Capability)> {
+    let all = || {
+        let terms = Terms { mode: Mode::Msi(1), dma: true, siblings: false };
+        shown(function, terms, false).chain(shown(function, terms, true))
+    };
+    all().enumerate().find_map(|(index, one)| {
+        let start = u32::from(one.offset);
+        let limit = if one.offset < EXTENDED { u32::from(EXTENDED) } else { CONFIG_SIZE as u32 };
+        if start + extent(&one) > limit {
+            return Some((one, one));
+        }
+        let is_express = |c: &Capability| matches!(c.kind(), Kind::Express { .. });
+        let meets = |other: &Capability| {
+            let theirs = u32::from(other.offset);
+            // Two in one place have been refused as such.
+            let overlap = start != theirs && start < theirs + extent(other) && theirs < start + extent(&one);
+            overlap || is_express(&one) && is_express(other)
+        };
+        all().take(index).find(meets).map(|other| (one, other))
+    })
+}
+
+/// Bytes of a capability for which there are rules.
+fn extent(capability: &Capability) -> u32 {
+    match capability.kind() {
+        Kind::Power => 8,
+        Kind::Msi { wide, maskable, .. } => 12 + 4 * u32::from(wide) + 8 * u32::from(maskable),
+        Kind::Vendor { len, .. } => u32::from(len).max(4).next_multiple_of(4),
+        Kind::Aer => ERROR_REPORTING.into(),
+        _ => 12,
     }
 }
 

@@ -1,26 +1,23 @@
 //! From functions granted to functions settled: owner, place on the owner's bus, addresses, interrupts.
 
 use super::bars::{self, NoRoom};
+use super::demands;
 use super::lines;
 use super::model::{Mode, PciHost, Settled, Settlement, Share};
 use crate::codes;
 use crate::model::{At, Board, Delivery, Layout};
 use crate::resolve::delivery;
 use crate::resolve::lines::IntSet;
-use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Node, Span};
+use cofferdam_dts::{Arg, Diagnostic, Diagnostics};
 use cofferdam_plan::IntId;
 use cofferdam_plan::limits::MAX_FUNCTIONS;
 use heapless::Vec;
 
 /// Device numbers of one bus.
 const DEVICES: u8 = 32;
-/// Bits of the largest stream ID or DeviceID: a table of one level has 4 MiB then.
-const ID_BITS: u32 = 16;
-/// LPIs that interrupt IDs of 15 bits and a command queue of 1 MiB hold.
-const MAX_LPIS: u32 = 24_576;
 
 /// The owner of each function, with the `access` cell that asked for it.
-type Owners = Vec<Option<At<usize>>, MAX_FUNCTIONS>;
+pub(super) type Owners = Vec<Option<At<usize>>, MAX_FUNCTIONS>;
 
 /// Decides all there is to decide. `None` where no domain has functions, or after an error. Interrupts for messages are taken from
 /// those not in `used`.
@@ -41,14 +38,7 @@ pub(crate) fn settle<'a>(
     }
     owners.iter().flatten().next()?;
     let errors = out.errors();
-    windows(host, out);
-    let held = owners.iter().zip(&host.functions).find_map(|(owner, function)| {
-        let owner = owner.filter(|_| function.stream.is_some())?;
-        Some((function.node, owner.span))
-    });
-    if let Some((node, span)) = held {
-        smmu(host, node, span, out);
-    }
+    demands::of_board(board, layout, host, &owners, out);
     let owner = |index: usize| owners.get(index).copied().flatten();
     let places = match bars::place(host, &|index| owner(index).is_some()) {
         Ok(places) => Some(places),
@@ -106,7 +96,7 @@ pub(crate) fn settle<'a>(
             }
         }
     }
-    too_many(host, &settlement, out);
+    demands::of_settlement(host, &settlement, out);
     let places = places?;
     for settled in &mut settlement.functions {
         settled.bars = places.bars.get(settled.function).copied().unwrap_or_default();
@@ -130,40 +120,6 @@ fn place_on_bus(host: &PciHost<'_>, index: usize) -> Option<u8> {
     Some(device << 3)
 }
 
-/// Bus addresses are guest addresses are physical ones: refuses a host bridge that translates.
-fn windows<'a>(host: &PciHost<'a>, out: &mut Diagnostics<'_, 'a>) {
-    let memory = host.windows.iter().filter(|window| window.space != super::model::Space::Io);
-    for window in memory.filter(|window| window.bus != window.pa.base.0) {
-        let message =
-            "the host bridge {0} shows bus address {1} at {2}: functions behind it cannot be given to domains";
-        let args = [Arg::Node(host.node), Arg::Hex(window.bus), Arg::Hex(window.pa.base.0)];
-        let d = Diagnostic::new(codes::TRANSLATING_BRIDGE, window.span, message).args(&args);
-        out.push(d.help("only windows whose bus addresses are physical addresses are supported"));
-    }
-}
-
-/// What EL2 must be able to expect of the SMMU: that it says when a function goes where it may not, and reads tables through the
-/// caches they are written in.
-fn smmu<'a>(host: &PciHost<'a>, function: Node<'a>, asked: Span, out: &mut Diagnostics<'_, 'a>) {
-    let Some(smmu) = &host.smmu else { return };
-    let is_coherent = |node: Node<'a>| node.property("dma-coherent").is_some();
-    let (message, help) = if smmu.event.is_none() || smmu.error.is_none() {
-        let help = "give it `interrupts` and `interrupt-names` with \"eventq\" and \"gerror\", edge-triggered SPIs";
-        ("{0} is behind {1}, of whose faults nobody would hear: it has no edge-triggered `eventq` and `gerror`", help)
-    } else if !is_coherent(smmu.node) && !smmu.node.ancestors().any(is_coherent) {
-        let help = "if its accesses are coherent with the caches, say dma-coherent; others are not supported";
-        (
-            "{0} is behind {1}, which does not read memory through the caches, where the hypervisor writes its tables",
-            help,
-        )
-    } else {
-        return;
-    };
-    let args = [Arg::Node(function), Arg::Node(smmu.node)];
-    let d = Diagnostic::new(codes::SMMU_LACKS, asked, message).args(&args);
-    out.push(d.also(smmu.node.span(), "the SMMU is here").help(help));
-}
-
 fn does_not_fit<'a>(host: &PciHost<'a>, no_room: NoRoom) -> Diagnostic<'a> {
     let function = host.functions.get(no_room.function);
     let node = function.map_or(host.node, |function| function.node);
@@ -178,29 +134,6 @@ fn does_not_fit<'a>(host: &PciHost<'a>, no_room: NoRoom) -> Diagnostic<'a> {
     let d = Diagnostic::new(codes::BAR_PLACE, span, message).args(&args);
     let ranges = host.node.property("ranges").map_or(host.node.span(), |ranges| ranges.value_span());
     d.also(ranges, "its windows").help("a 32-bit BAR must lie below 4 GiB; grant fewer functions, or check `ranges`")
-}
-
-/// Refuses more IDs and messages than there is a plan for.
-fn too_many<'a>(host: &PciHost<'a>, settlement: &Settlement, out: &mut Diagnostics<'_, 'a>) {
-    let owned = || settlement.functions.iter().filter(|settled| settled.owner.is_some());
-    for function in owned().filter_map(|settled| host.functions.get(settled.function)) {
-        let highest = function.stream.max(function.device_id).unwrap_or(0);
-        if highest >> ID_BITS != 0 {
-            let message = "{0} has stream ID or DeviceID {1}: tables are for {2} bits at most";
-            let args = [Arg::Node(function.node), Arg::Hex(highest.into()), Arg::Number(ID_BITS.into())];
-            let d = Diagnostic::new(codes::CAPACITY, function.node.span(), message).args(&args);
-            out.push(d.help("check `iommu-map` and `msi-map` of the host bridge"));
-        }
-    }
-    let senders = owned().filter(|settled| matches!(settled.mode, Mode::Msi(_)));
-    let lpis: u32 = senders.filter_map(|settled| Some(settlement.share(settled.owner?).spi_count)).sum();
-    if lpis > MAX_LPIS {
-        let message =
-            "functions behind {0} need {1} LPIs, one for each function and interrupt of its domain; a plan has {2}";
-        let args = [Arg::Node(host.node), Arg::Number(lpis.into()), Arg::Number(MAX_LPIS.into())];
-        let d = Diagnostic::new(codes::CAPACITY, host.node.span(), message).args(&args);
-        out.push(d.help("give domains with many functions fewer CPUs, or delivery = \"direct\""));
-    }
 }
 
 fn no_number<'a>(host: &PciHost<'a>, index: usize) -> Diagnostic<'a> {
