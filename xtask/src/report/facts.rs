@@ -1,6 +1,6 @@
 //! What a report says, taken from the plan's bytes.
 
-use super::unused;
+use super::{pci, unused};
 use crate::elf::hex;
 use crate::formats;
 use crate::guests::Guests;
@@ -34,6 +34,8 @@ pub(crate) struct Domain {
     pub(crate) says: Vec<(&'static str, String)>,
     /// Memory map, interrupts, images.
     pub(crate) tables: Vec<Table>,
+    /// What a reader must not miss: red.
+    pub(crate) alarms: Vec<String>,
 }
 
 /// A whole report.
@@ -77,7 +79,7 @@ impl Report {
         let image = formats::flat(compiled, hyp, guests)?;
         let header = plan.header;
         let ram = HypervisorRam::new(&plan);
-        let says = vec![
+        let mut says = vec![
             ("image", format!("{} bytes at {:#x}, SHA-256 {}", image.len(), header.base.0, sha256(&image))),
             ("hypervisor", format!("build ID {}", hex(&header.build_id))),
             ("plan", format!("{} bytes, {} of them translation tables", header.blob_len, ram.tables)),
@@ -86,6 +88,7 @@ impl Report {
             ("machine needed", machine(&plan)),
             ("console input", console_input(&plan)),
         ];
+        says.extend(pci::says(&plan));
         let mut kept =
             Table { title: "Hypervisor and board".into(), heads: vec!["range", "what", "node"], rows: vec![] };
         let mut board: Vec<_> = audit.facts.iter().collect();
@@ -120,14 +123,16 @@ impl Report {
                     if input { ", reads the console first" } else { "" }
                 ),
             };
-            let delivery = if flag(DomainFlags::INJECTED) {
+            let delivery = if flag(DomainFlags::INJECTED) && pci::sends(&plan, index) {
+                "injected, for the messages of its PCI functions, which arrive as LPIs: the hypervisor takes its interrupts and hands them on through list registers; each costs an exit. With delivery = \"direct\" functions use their pins, without exits"
+            } else if flag(DomainFlags::INJECTED) {
                 "injected, as the layout asks: the hypervisor takes its interrupts and hands them on through list registers, and can preempt it; each costs an exit"
             } else if header.flags & HeaderFlags::GROUP0 != 0 {
                 "direct: its CPUs are its own, so interrupts go to EL1 with no exit; the hypervisor's own are Group 0 FIQs"
             } else {
                 "direct: its CPUs are its own, so interrupts go to EL1 with no exit; the hypervisor needs none of its own"
             };
-            let says = vec![
+            let mut says = vec![
                 ("identity", format!("domain {index}, VMID {}", domain.vttbr >> 48)),
                 ("vCPUs", format!("{} on MPIDR {}", cpus.len(), cpus.join(", "))),
                 ("entry", format!("{:#x}, device tree at {:#x}", domain.entry.0, domain.dtb.0)),
@@ -153,6 +158,7 @@ impl Report {
                     line::DEVICE => "device",
                     line::VUART => "virtual PL011",
                     line::WATCHDOG => "watchdog",
+                    line::MSI => "messages of its PCI functions",
                     line::MAINTENANCE => "the hypervisor's: maintenance of list registers",
                     line::PPI => "each vCPU's own",
                     _ => "hypervisor",
@@ -176,7 +182,12 @@ impl Report {
                 let place = if entry.pa.base.0 == header.base.0.wrapping_add(entry.offset) { "in the image, not copied" } else { "copied at boot" };
                 images.rows.push(vec![entry.ipa.to_string(), what.into(), entry.len.to_string(), place.into(), path, hash]);
             }
-            Domain { name: domain.name().into(), says, tables: vec![memory, lines, images] }
+            let pci = pci::share(&plan, &audit, index, domain);
+            says.extend(pci.says);
+            let mut tables = vec![memory, lines];
+            tables.extend(pci.tables);
+            tables.push(images);
+            Domain { name: domain.name().into(), says, tables, alarms: pci.alarms }
         });
         let is_direct = plan.domains.iter().any(|domain| domain.flags & DomainFlags::INJECTED == 0);
         Ok(Self {
@@ -194,6 +205,7 @@ impl Report {
             object([
                 ("name", string(domain.name.as_str())),
                 ("facts", facts(&domain.says)),
+                ("alarms", Json::Array(domain.alarms.iter().map(|text| string(text.as_str())).collect())),
                 ("tables", tables(&domain.tables)),
             ])
         });
@@ -299,6 +311,8 @@ pub(crate) struct HypervisorRam {
     image: u64,
     blob: u64,
     areas: u64,
+    /// What SMMU and ITS read and write.
+    dma: u64,
     /// Bytes of translation tables, part of the blob.
     pub(crate) tables: u64,
 }
@@ -308,7 +322,10 @@ impl HypervisorRam {
     pub(crate) fn new(plan: &Plan<'_>) -> Self {
         let header = plan.header;
         let spare = u64::from(header.spare_area_va != 0);
+        let facts = plan.audit().map(|audit| audit.facts).unwrap_or_default();
+        let dma = facts.iter().filter(|fact| fact.kind == fact::DMA_AREA).map(|fact| fact.region.size);
         Self {
+            dma: dma.sum(),
             image: u64::from(header.blob_offset),
             blob: u64::from(header.blob_len).next_multiple_of(4096),
             areas: (plan.cpus.len() as u64 + spare) * CPU_AREA + plan.domains.len() as u64 * DOMAIN_AREA,
@@ -318,7 +335,7 @@ impl HypervisorRam {
 
     /// Bytes in all.
     pub(crate) fn total(&self) -> u64 {
-        self.image + self.blob + self.areas
+        self.image + self.blob + self.areas + self.dma
     }
 }
 
@@ -331,7 +348,8 @@ impl std::fmt::Display for HypervisorRam {
             self.image,
             self.blob,
             self.areas
-        )
+        )?;
+        if self.dma != 0 { write!(f, ", tables and queues of SMMU and ITS {}", self.dma) } else { Ok(()) }
     }
 }
 

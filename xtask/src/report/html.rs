@@ -5,7 +5,8 @@ use std::fmt::Write;
 
 const STYLE: &str = "body{font:16px/1.45 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem}\
 table{border-collapse:collapse;margin:.5rem 0 1.5rem}th,td{text-align:left;padding:.2rem .8rem .2rem 0;border-bottom:1px solid #ccc;\
-vertical-align:top;white-space:nowrap}td:last-child{white-space:normal;overflow-wrap:anywhere}dd,li{overflow-wrap:anywhere}td{font-family:ui-monospace,monospace;font-size:.85rem}dt{font-weight:600}dd{margin:0 0 .4rem 1rem}";
+vertical-align:top;white-space:nowrap}td:last-child{white-space:normal;overflow-wrap:anywhere}dd,li{overflow-wrap:anywhere}td{font-family:ui-monospace,monospace;font-size:.85rem}dt{font-weight:600}dd{margin:0 0 .4rem 1rem}\
+.alarm{color:#b00020;font-weight:600}";
 
 /// A whole page.
 pub(super) fn render(report: &Report) -> String {
@@ -17,6 +18,9 @@ pub(super) fn render(report: &Report) -> String {
     tables(&mut out, &report.tables);
     for domain in &report.domains {
         let _ = writeln!(out, "<h2>Domain {}</h2>", escape(&domain.name));
+        for alarm in &domain.alarms {
+            let _ = writeln!(out, "<p class=\"alarm\">{}</p>", escape(alarm));
+        }
         says(&mut out, &domain.says);
         tables(&mut out, &domain.tables);
     }

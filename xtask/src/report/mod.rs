@@ -4,6 +4,7 @@
 
 mod facts;
 mod html;
+mod pci;
 mod ports;
 mod text;
 mod unused;
@@ -84,7 +85,7 @@ fn without_hypervisor(args: &Args, files: &Files) -> Result<Option<u8>, Trouble>
 
 fn show(report: &Report, format: Format) {
     match format {
-        Format::Text => print!("{}", text::render(report)),
+        Format::Text => print!("{}", text::render(report, std::io::stdout().is_terminal())),
         Format::Json => println!("{}", report.json()),
         Format::Html => print!("{}", html::render(report)),
     }

@@ -32,6 +32,7 @@ fn one(name: &str, map: &PortBitmap) -> Domain {
         name: name.into(),
         says: vec![("I/O port bitmap", format!("{count} of 65536 ports open, SHA-256 {hash}"))],
         tables: vec![Table { title: "I/O ports".into(), heads: vec!["ports", "count"], rows: rows.collect() }],
+        alarms: vec![],
     }
 }
 

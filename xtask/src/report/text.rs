@@ -3,13 +3,17 @@
 use super::facts::{Report, Table};
 use std::fmt::Write;
 
-/// Titles, sentences and columns.
-pub(super) fn render(report: &Report) -> String {
+/// Titles, sentences and columns; alarms in red where `colour` is shown.
+pub(super) fn render(report: &Report, colour: bool) -> String {
+    let (red, plain) = if colour { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
     let mut out = format!("Plan of {}\n", report.layout);
     says(&mut out, &report.says);
     tables(&mut out, &report.tables);
     for domain in &report.domains {
         let _ = write!(out, "\nDomain {}\n", domain.name);
+        for alarm in &domain.alarms {
+            let _ = writeln!(out, "  {red}! {alarm}{plain}");
+        }
         says(&mut out, &domain.says);
         tables(&mut out, &domain.tables);
     }
