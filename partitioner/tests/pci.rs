@@ -84,7 +84,7 @@ fn a_disk_sends_messages() {
     }
     assert_eq!(owner.frame.0, 0x0809_0000);
     let pending = view.pending.iter().filter(|base| **base != 0).count();
-    assert_eq!((pending, view.record.its.device_bits, view.record.smmu.stream_bits), (1, 6, 9));
+    assert_eq!((pending, view.record.its.device_bits, view.record.smmu.stream_bits), (1, 6, 6));
 }
 
 #[test]

@@ -94,7 +94,9 @@ pub(super) fn sizes(host: &PciHost<'_>, settlement: &Settlement) -> Sizes {
     let (mut streams, mut devices, mut last) = (0u64, 0u64, 0u64);
     for settled in &settlement.functions {
         let Some(function) = host.functions.get(settled.function) else { continue };
-        streams = streams.max(function.stream.map_or(0, |stream| u64::from(stream) + 1));
+        // Streams beyond the table abort as those do that have no entry.
+        let stream = function.stream.filter(|_| settled.owner.is_some());
+        streams = streams.max(stream.map_or(0, |stream| u64::from(stream) + 1));
         if let (Mode::Msi(_), Some(owner)) = (settled.mode, settled.owner) {
             let share = settlement.share(owner);
             devices = devices.max(function.device_id.map_or(0, |id| u64::from(id) + 1));
