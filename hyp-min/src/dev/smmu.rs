@@ -67,6 +67,14 @@ const POLLS: u32 = 1_000_000;
 
 /// Held by who writes the stream table or the command queue.
 static COMMANDS: FlagLock<()> = FlagLock::new(());
+/// Turns of trying for it. One is enough on a machine; under an emulator the holder's CPU may be put aside for a while, and who gives up
+/// costs its domain a function.
+const TURNS: u32 = 4000;
+
+/// Runs `work` alone; `None` where nobody lets go in all these turns.
+fn alone<R>(mut work: impl FnMut() -> R) -> Option<R> {
+    (0..TURNS).find_map(|_| COMMANDS.with(|()| work()))
+}
 
 fn registers(smmu: &Smmu) -> Mmio {
     Mmio::new(smmu.registers_va)
@@ -230,7 +238,7 @@ pub(crate) fn attach(view: &PciView<'_>, function: &Function) -> bool {
         return true;
     }
     // An entry that aborts is looked at no further, so the rest of it may change; then what makes it valid, in one piece (3.21.3).
-    let attached = COMMANDS.with(|()| {
+    let attached = alone(|| {
         for (n, value) in (1..4).zip(&function.ste[1..]) {
             write_entry(smmu, function, n, *value);
         }
@@ -259,7 +267,7 @@ pub(crate) fn detach(view: &PciView<'_>, functions: &[Function], domain: &Domain
     }
     let forgets = || streams(functions).map(|function| cfgi_ste(function.stream));
     // A CPU that holds the lock may be about to make one of them valid: what counts is written under it.
-    let detached = COMMANDS.with(|()| {
+    let detached = alone(|| {
         for function in streams(functions) {
             write_entry(smmu, function, 0, ABORT);
         }
