@@ -205,6 +205,8 @@ codes! {
     IOMMU_MAP = error(703);
     /// Functions no IOMMU can tell apart, two domains.
     GROUP_SPLIT = error(705);
+    /// A host bridge whose functions do not reach all of a domain's RAM.
+    DMA_REACH = warning(711);
     /// An IOMMU asked for by a domain.
     IOMMU_GRANTED = error(713);
     /// A domain trusted with DMA whose RAM lies elsewhere than it sees it.

@@ -92,6 +92,10 @@ pub(super) fn check<'a>(
         }
         if board.arch.hypervisor_supported() {
             held_back(host, domain, grant, function, diagnostics);
+            let first = domain.devices.clone().find(|at| lists.devices.get(*at).is_some_and(|d| d.function.is_some()));
+            if first.and_then(|at| lists.devices.get(at)).is_some_and(|d| d.function == grant.function) {
+                reaches(host, domain, grant, diagnostics);
+            }
             resets(domain, grant, function, diagnostics);
         }
     }
@@ -188,6 +192,33 @@ fn held_back<'a>(
     diagnostics.push(d.help(
         "describe the SMMU: iommu-map in {2}; or, if this domain may reach all of memory: dma = \"trusted\"; and direct-map; memory",
     ));
+}
+
+/// `dma-ranges` of the host bridge: what its functions reach, under which addresses. Said once for each domain.
+fn reaches<'a>(
+    host: &PciHost<'a>,
+    domain: &Domain<'a>,
+    grant: &DeviceGrant<'a>,
+    diagnostics: &mut Diagnostics<'_, 'a>,
+) {
+    let Some(ranges) = host.node.property("dma-ranges").filter(|ranges| !ranges.is_empty()) else { return };
+    let args = [Arg::Text(domain.name), Arg::Node(grant.node), Arg::Node(host.node)];
+    if let Some(moved) = cells::windows(host.node, "dma-ranges").find(|range| range.child.low != range.parent.low) {
+        let message = "domain `{0}` asks for {1}, but `dma-ranges` of {2} gives memory other addresses on the bus: that is not supported yet";
+        let d = Diagnostic::new(codes::NOT_SUPPORTED_YET, grant.span, message).args(&args).also(moved.span, "here");
+        diagnostics.push(d.help("leave it out; functions must see memory at the CPU's addresses"));
+        return;
+    }
+    let holds = |base: u64, size: u64| {
+        cells::windows(host.node, "dma-ranges").any(|range| {
+            base.checked_sub(range.parent.low).is_some_and(|offset| offset < range.size && size <= range.size - offset)
+        })
+    };
+    let Some(memory) = domain.memory.iter().find(|memory| !holds(memory.ipa.base.0, memory.ipa.size)) else { return };
+    let message = "{1} of domain `{0}` does not reach all of its RAM: `dma-ranges` of {2} leaves this out";
+    let d = Diagnostic::new(codes::DMA_REACH, memory.span, message).args(&args);
+    let d = d.also(ranges.value_span(), "what functions reach").also(grant.span, "granted here");
+    diagnostics.push(d.help("give the domain RAM at guest addresses inside `dma-ranges`"));
 }
 
 /// A function goes into the next run reset, or as the last one left it.
