@@ -17,6 +17,8 @@ use crate::hyp::Hypervisor;
 use crate::pipeline::{self, Job, Options};
 use crate::render;
 use crate::trouble::{Done, Trouble};
+use cofferdam_partitioner::devices;
+use cofferdam_partitioner::model::{Board, Domain, Layout};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
@@ -61,9 +63,28 @@ pub(crate) fn main(args: &Args) -> Done {
     pipeline::compile(&job, |outcome| {
         eprint!("{}", render::render(&outcome.messages, render::Format::Human, std::io::stderr().is_terminal()));
         let Some(compiled) = outcome.compiled else { return Ok(1) };
-        show(&Report::new(&args.layout, compiled, &hypervisor, &guests)?, args.format);
+        let mut report = Report::new(&args.layout, compiled, &hypervisor, &guests)?;
+        for (domain, asked) in report.domains.iter_mut().zip(&outcome.layout.domains) {
+            domain.alarms.extend(trusted(outcome.board, outcome.layout, asked));
+        }
+        show(&report, args.format);
         Ok(0)
     })
+}
+
+/// Devices of a domain, other than PCI functions, that may master the bus: the plan knows nothing of their DMA.
+fn trusted(board: &Board<'_>, layout: &Layout<'_, '_>, domain: &Domain<'_>) -> Vec<String> {
+    let grants = layout.devices.get(domain.devices.clone()).unwrap_or(&[]);
+    let masters = grants.iter().filter(|grant| {
+        let harmless = devices::is_harmless(grant.node) || devices::authority(board, grant.node).is_some();
+        domain.trusted_dma.is_some() && grant.function.is_none() && !grant.regions.is_empty() && !harmless
+    });
+    masters
+        .map(|grant| {
+            let path = grant.node.path();
+            format!("{path} may read and write all of memory: no IOMMU holds it back, the layout trusts the domain (dma = \"trusted\")")
+        })
+        .collect()
 }
 
 /// Shows a board that there is no hypervisor for, without building one. `None` for any other board.
