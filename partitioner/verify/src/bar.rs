@@ -102,7 +102,8 @@ pub(crate) fn i72_registers_have_a_place(work: &Work<'_, '_>, f: &Function, repo
         let mut bad = |why| report.add(Finding::BadBar { function: Bdf(f.rid), bar: p.index as u32, why });
         let Some(bar) = f.bars.get(p.index) else { continue };
         let upper = f.bars.get(p.index + 1).filter(|_| p.wide);
-        if !p.region.size.is_power_of_two() || p.region.size < 16 || matches!(bar.mask >> 1 & 3, 1 | 3) {
+        let fits = p.region.size <= if p.wide { 1 << 63 } else { 1 << 31 };
+        if !p.region.size.is_power_of_two() || p.region.size < 16 || !fits || matches!(bar.mask >> 1 & 3, 1 | 3) {
             bad("has a mask that is no size");
             continue;
         }
@@ -112,7 +113,7 @@ pub(crate) fn i72_registers_have_a_place(work: &Work<'_, '_>, f: &Function, repo
         if p.region.base.0 == 0 {
             if bar.value != 0 || p.shown {
                 bad("has no address and is shown");
-            } else if f.domain != NO_DOMAIN {
+            } else if f.domain != NO_DOMAIN || is_bridge(f) {
                 // It would answer at address 0 as soon as memory decoding is on.
                 bad("has no address, but its function decodes memory");
             }

@@ -8,7 +8,7 @@ use crate::finding::Finding;
 use crate::pci::is_bridge;
 use crate::work::{Report, Work};
 use cofferdam_plan::Bdf;
-use cofferdam_plan::pci::{CONFIG_SIZE, Function, FunctionFlags, Rule, RuleKind};
+use cofferdam_plan::pci::{BARS, CONFIG_SIZE, Function, FunctionFlags, Rule, RuleKind};
 
 /// Where the first capability may lie, and the first extended one does.
 const FIRST: u16 = 0x40;
@@ -161,8 +161,8 @@ impl Space<'_> {
             // Power management (7.5.2): of the control register PME status clears; the state is kept by the hypervisor.
             (0x01, 0) => head,
             (0x01, 4) => Allowed { kind: RuleKind::POWER, write: 0, clear: 0x8000, fixed: 3 },
-            // MSI (7.7.1): enable and the number of messages; where it writes, what it writes, and the mask.
-            (0x05, 0) => Allowed { write: in_msi_mode(1 << 16 | 7 << 20), fixed: 0x018E_FFFF, ..READ },
+            // MSI (7.7.1): enable; where it writes, what it writes, and the mask. It sends as many messages as the plan says.
+            (0x05, 0) => Allowed { write: in_msi_mode(1 << 16), fixed: 0x01FE_FFFF, ..READ },
             (0x05, _) if msi => return msi_register(c.head, offset),
             // MSI-X (7.7.2): enable and mask of all; the number of messages is what the plan has room for.
             (0x11, 0) => Allowed { write: in_msi_mode(1 << 31 | 1 << 30), fixed: 0x07FF_FFFF, ..READ },
@@ -170,16 +170,14 @@ impl Space<'_> {
             // PCI Express (7.5.3).
             (0x10, 0) => head,
             (0x10, 4) => READ,
-            // Device Control: error reporting, relaxed ordering, extended tags, no snoop. Payload and request sizes stay as
-            // the hypervisor leaves them, reset is its own. Status: the first four clear.
+            // Device Control: relaxed ordering, no snoop. Payload and request sizes stay as the hypervisor leaves them, reset is
+            // its own, and errors are reported to nobody. Status: the first four clear.
             (0x10, 8) => {
                 let kind = if self.has(FunctionFlags::FLR) { RuleKind::RESET } else { RuleKind::REGISTER };
-                Allowed { kind, write: 0x091F, clear: 0x000F_0000, ..READ }
+                Allowed { kind, write: 1 << 4 | 1 << 11, clear: 0x000F_0000, ..READ }
             }
-            // Link and slot are shared with others on the port: read-only.
-            (0x10, 0x0C | 0x10 | 0x24 | 0x2C | 0x30) => READ,
-            // Device Control 2: completion timeout.
-            (0x10, 0x28) => Allowed { write: 0x1F, ..READ },
+            // Link and slot are shared with others on the port; nothing of the second set is the guest's.
+            (0x10, 0x0C | 0x10 | 0x24 | 0x28 | 0x2C | 0x30) => READ,
             // Vendor-specific (7.9.4): as long as it says, in its third byte. Never written: that of virtio, type 5, would reach any
             // register of any BAR by configuration accesses (Virtio 1.2, 4.1.4.9).
             (0x09, 0) => Allowed { fixed: 0xFF_FFFF, ..READ },
@@ -244,11 +242,19 @@ fn i71_identity_is_constant(space: &Space<'_>, report: &mut Report<'_>) {
         return;
     }
     let mut bad = |offset, why| report.add(Finding::BadRule { function: Bdf(space.f.rid), offset, why });
-    if space
-        .rule(0)
-        .is_none_or(|rule| rule.read != !0 && rule.constant != space.f.id || rule.constant & !space.f.id != 0)
-    {
-        bad(0, "hides or changes who the function is");
+    // What is read of the hardware was compared with the plan when the domain started.
+    let says =
+        |rule: &Rule, planned| rule.read == !0 && rule.constant == 0 || rule.read == 0 && rule.constant == planned;
+    for (offset, planned) in [(0, space.f.id), (0x08, space.f.class), (0x2C, space.f.subsystem)] {
+        if !space.rule(offset).is_some_and(|rule| says(rule, planned)) {
+            bad(offset, "hides or changes who the function is");
+        }
+    }
+    for (i, _) in space.f.bars.iter().enumerate().filter(|(_, bar)| bar.shown != 0) {
+        let offset = if i == BARS - 1 { 0x30 } else { 0x10 + 4 * i as u16 };
+        if space.rule(offset).is_none_or(|rule| rule.kind != RuleKind::BAR) {
+            bad(offset, "hides a base address register that the guest is to see");
+        }
     }
     if space.constant(0x0C, 0x7F_0000) != Some(0) {
         bad(0x0C, "shows another header than a function's");

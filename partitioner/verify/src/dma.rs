@@ -98,8 +98,8 @@ pub(crate) fn i63_smmu_starts_closed(work: &Work<'_, '_>, pci: &PciView<'_>, rep
     let fits = |base: u64, r| base & !(ADDRESS | 0x20 | 0x1F | HINT) == 0 && base & 0x1F <= 19 && aligned(r);
     expect(fits(smmu.command_base, commands(smmu)), "CMDQ_BASE");
     expect(fits(smmu.event_base, events(smmu)), "EVENTQ_BASE");
-    // SMMU_CR1 (6.3.10): Write-Back inner shareable for table and queues, or Non-cacheable outer shareable.
-    expect(matches!(smmu.cr1, 0xD75 | 0x820), "CR1");
+    // SMMU_CR1 (6.3.10): Write-Back inner shareable for table and queues.
+    expect(smmu.cr1 == 0xD75, "CR1");
     expect(smmu.address_bits == work.plan.header.pa_bits, "output size");
     for intid in [smmu.event_intid, smmu.error_intid].into_iter().filter(|i| *i != NO_INTID) {
         let own = work.lines().any(|l| l.intid == intid && l.kind == line::HYPERVISOR && l.edge == 1);

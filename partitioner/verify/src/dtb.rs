@@ -8,8 +8,8 @@ use crate::finding::Finding;
 use crate::memory::windows;
 use crate::shape::{self, MAX_DEPTH, word};
 use crate::work::{Report, Work};
-use cofferdam_plan::audit::{Payload, grant, payload};
-use cofferdam_plan::{Domain, DomainId, IntId, Ipa, IpaRegion};
+use cofferdam_plan::audit::{Payload, fact, grant, payload};
+use cofferdam_plan::{Domain, DomainId, IntId, Ipa, IpaRegion, Pa, PaRegion};
 use fdt_rs::base::DevTree;
 use fdt_rs::base::parse::ParsedTok;
 use fdt_rs::prelude::FallibleIterator;
@@ -51,7 +51,13 @@ struct Open<'t> {
     /// Version, of an interrupt controller this is.
     gic: Option<u32>,
     is_cpu: bool,
+    is_pci: bool,
+    interrupt_map: Option<&'t [u8]>,
+    /// First interrupt and number of them, of a frame for MSIs.
+    messages: (Option<u32>, Option<u32>),
     phandle: u32,
+    /// `#address-cells` where the node says it: of an interrupt controller there are none else.
+    said_cells: usize,
     /// Of this node or inherited.
     interrupt_parent: u32,
     address_cells: usize,
@@ -64,6 +70,8 @@ struct Reader<'w, 'a, 's, 'r, 'sink> {
     domain: DomainId,
     d: &'w Domain,
     gic: u32,
+    /// `#address-cells` of the interrupt controller.
+    gic_cells: usize,
     cpus: u32,
     report: &'r mut Report<'sink>,
 }
@@ -83,20 +91,20 @@ pub(crate) fn dtb_promises_only_what_is_granted(
     // SAFETY: `new` asks for a buffer that holds a whole, well-formed tree; `shape::check` has just bounded every offset,
     // name and property in it, and its alignment.
     let tree = unsafe { DevTree::new(bytes) }.map_err(|_| "is refused by the reader")?;
-    let mut reader = Reader { work, domain, d, gic: 0, cpus: 0, report };
+    let mut reader = Reader { work, domain, d, gic: 0, gic_cells: 0, cpus: 0, report };
     let version = if crate::gicv2::is_v2(work) { 2 } else { 3 };
     // The controller's phandle first: nodes before it may refer to it.
-    let mut gic = 0;
+    let (mut gic, mut gic_cells) = (0, 0);
     each_node(&tree, &mut |path| {
         if let Some(node) = path.last().filter(|n| n.gic == Some(version)) {
-            gic = node.phandle;
+            (gic, gic_cells) = (node.phandle, node.said_cells);
         }
         Ok(())
     })?;
     if gic == 0 {
         return Err("names no interrupt controller of the plan's version with a phandle");
     }
-    reader.gic = gic;
+    (reader.gic, reader.gic_cells) = (gic, gic_cells);
     each_node(&tree, &mut |path| reader.node(path))?;
     if reader.cpus != d.vcpu_count {
         let (found, planned) = (reader.cpus, d.vcpu_count);
@@ -162,10 +170,13 @@ fn property<'t>(node: &mut Open<'t>, name: &str, value: &'t [u8]) {
                 _ => None,
             });
         }
-        "device_type" => node.is_cpu = value == b"cpu\0",
+        "device_type" => (node.is_cpu, node.is_pci) = (value == b"cpu\0", value == b"pci\0"),
+        "interrupt-map" => node.interrupt_map = Some(value),
+        "arm,msi-base-spi" => node.messages.0 = Some(number),
+        "arm,msi-num-spis" => node.messages.1 = Some(number),
         "phandle" => node.phandle = number,
         "interrupt-parent" => node.interrupt_parent = number,
-        "#address-cells" => node.address_cells = number as usize,
+        "#address-cells" => (node.address_cells, node.said_cells) = (number as usize, number as usize),
         "#size-cells" => node.size_cells = number as usize,
         _ => {}
     }
@@ -227,7 +238,58 @@ impl Reader<'_, '_, '_, '_, '_> {
                 }
             }
         }
+        if node.is_pci {
+            self.host_bridge(node, ancestors)?;
+        }
+        self.messages(node);
         self.interrupts(node)
+    }
+
+    /// `ranges` and `interrupt-map` of a host bridge (IEEE 1275 PCI bus binding, 2.2.1; Devicetree Specification 0.4, 2.4.3): memory in
+    /// the board's windows, at its own address, and interrupts of the domain's.
+    fn host_bridge(&mut self, node: &Open<'_>, ancestors: &[Open<'_>]) -> Result<(), &'static str> {
+        let above = ancestors.last().map_or(0, |bus| bus.address_cells);
+        let ranges = node.ranges.unwrap_or(&[]);
+        let entry =
+            above.checked_add(5).filter(|n| *n <= 7).ok_or("has a bus whose addresses are not one or two cells")?;
+        if node.address_cells != 3 || node.size_cells != 2 || !ranges.len().is_multiple_of(entry * 4) {
+            return Err("has a host bridge whose ranges are not whole entries");
+        }
+        for i in (0..ranges.len() / 4).step_by(entry) {
+            let space = word(ranges, i * 4).unwrap_or(0) >> 24 & 3;
+            let bus = number(ranges, i + 1, 2).ok_or("has a range that wraps")?;
+            let size = number(ranges, i + 3 + above, 2).ok_or("has a range that wraps")?;
+            let address = number(ranges, i + 3, above).ok_or("has an address of more than two cells")?;
+            let base = to_root(ancestors, address, size).ok_or("has an address its ranges do not translate")?;
+            let window = PaRegion::new(Pa(base), size).ok_or("has a range that wraps")?;
+            if space < 2 || bus != base || size == 0 || !self.work.is_covered(window, fact::PCI_WINDOW) {
+                self.report.add(Finding::DtbRegion { domain: self.domain, ipa: IpaRegion { base: Ipa(base), size } });
+            }
+        }
+        // Unit address and pin, then the parent's phandle, unit address and specifier.
+        let map = node.interrupt_map.unwrap_or(&[]);
+        let entry =
+            self.gic_cells.checked_add(8).filter(|n| *n <= 10).ok_or("has an interrupt controller of unknown cells")?;
+        if !map.len().is_multiple_of(entry * 4) {
+            return Err("has an interrupt-map that is not whole entries");
+        }
+        for row in map.chunks_exact(entry * 4) {
+            if word(row, 16) != Some(self.gic) {
+                return Err("has an interrupt-map that leads to another controller");
+            }
+            self.interrupt(row.get((entry - 3) * 4..).unwrap_or(&[]));
+        }
+        Ok(())
+    }
+
+    /// The interrupts that a frame says MSIs raise are the domain's, those for MSIs.
+    fn messages(&mut self, node: &Open<'_>) {
+        let owner = self.work.plan.pci.and_then(|pci| pci.owners.get(usize::from(self.domain.0)));
+        let planned = owner.filter(|o| o.spi_count != 0).map(|o| (Some(o.first_spi.0), Some(o.spi_count)));
+        if node.messages != (None, None) && Some(node.messages) != planned {
+            let intid = IntId(node.messages.0.unwrap_or(0));
+            self.report.add(Finding::DtbInterrupt { domain: self.domain, intid });
+        }
     }
 
     fn cpu(&mut self, node: &Open<'_>, ancestors: &[Open<'_>]) -> Result<(), &'static str> {

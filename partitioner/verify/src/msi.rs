@@ -17,9 +17,10 @@ use cofferdam_plan::{Bdf, CpuIndex, DomainId, IntId, NO_DOMAIN, Pa, PaRegion, Pc
 const ENABLED: u8 = 0x43;
 /// 51:16 of a register.
 const FRAME_ADDRESS: u64 = 0x000F_FFFF_FFFF_0000;
-/// Outer cacheability 55:53 or 58:56 as each register has it, Inner 61:59 or 9:7, shareability 11:10.
-const BASER_ATTRIBUTES: u64 = 7 << 59 | 7 << 53 | 3 << 10;
-const GICR_ATTRIBUTES: u64 = 7 << 56 | 3 << 10 | 7 << 7;
+/// Valid, Inner Write-Back allocating (61:59), Outer the same (55:53 zero), Inner Shareable (11:10): of the ITS's registers.
+const ITS_MEMORY: u64 = VALID | 7 << 59 | 1 << 10;
+/// The same in GICR_PROPBASER and GICR_PENDBASER, which have no Valid, and Inner at 9:7.
+const GICR_MEMORY: u64 = 1 << 10 | 7 << 7;
 /// PTZ of GICR_PENDBASER: the table is zero.
 const ZEROED: u64 = 1 << 62;
 /// Pieces of the DMA area: stream table, two queues, two tables, state; per function a table, per CPU another.
@@ -83,16 +84,15 @@ pub(crate) fn i49_registers_lead_to_the_area(work: &Work<'_, '_>, pci: &PciView<
         return;
     }
     let page = |base: u64| base & PAGE_ADDRESS != 0;
-    let attributes = BASER_ATTRIBUTES | VALID | 0xFF;
-    expect(its.command_base & !(attributes | PAGE_ADDRESS) == 0 && its.command_base & VALID != 0, "CBASER");
+    expect(its.command_base & !(PAGE_ADDRESS | 0xFF) == ITS_MEMORY, "CBASER");
     let end = its.command_end;
     expect(end != 0 && end.is_multiple_of(COMMAND) && end < queue(its).size, "CWRITER");
     // Flat tables; type (58:56) and entry size (52:48) are the hardware's to say.
     for (base, what) in [(its.device_base, "device table"), (its.collection_base, "collection table")] {
-        let known = base & !(attributes | 0x0000_FFFF_FFFF_F000 | 3 << 8) == 0;
-        expect(known && base & VALID != 0 && page(base) && table(base).is_some(), what);
+        let known = base & !(0x0000_FFFF_FFFF_F000 | 3 << 8 | 0xFF) == ITS_MEMORY;
+        expect(known && page(base) && table(base).is_some(), what);
     }
-    let known = its.properties & !(GICR_ATTRIBUTES | PAGE_ADDRESS | 0x1F) == 0;
+    let known = its.properties & !(PAGE_ADDRESS | 0x1F) == GICR_MEMORY;
     // 14 bits are the fewest with LPIs, 16 what a collection of this many needs at most.
     expect(known && page(its.properties) && (14..=16).contains(&id_bits(its)), "PROPBASER");
     expect((1..=20).contains(&its.device_bits), "bits of DeviceID");
@@ -102,8 +102,8 @@ pub(crate) fn i49_registers_lead_to_the_area(work: &Work<'_, '_>, pci: &PciView<
         let cpu = work.plan.cpus.get(i).map_or(NO_DOMAIN, |cpu| if cpu.vcpu == 0 { cpu.domain } else { NO_DOMAIN });
         let owner = owners(pci).find(|(id, _)| id.0 == cpu && cpu != NO_DOMAIN);
         let needed = owner.is_some_and(|(_, owner)| owner.spi_count != 0);
-        let known = base & !(GICR_ATTRIBUTES | FRAME_ADDRESS | ZEROED) == 0;
-        if needed != (*base != 0) || !known || needed && (base & FRAME_ADDRESS == 0 || base & ZEROED == 0) {
+        let known = base & !FRAME_ADDRESS == GICR_MEMORY | ZEROED && base & FRAME_ADDRESS != 0;
+        if needed != (*base != 0) || needed && !known {
             report.add(Finding::BadCpu {
                 cpu: CpuIndex(i as u16),
                 why: "has no pending table for the LPIs it takes, or the reverse",
@@ -191,6 +191,10 @@ pub(crate) fn i49_commands_map_own_interrupts_only(work: &Work<'_, '_>, pci: &Pc
         }
     };
     expect(count as u64 == its.command_end / COMMAND, "commands, which are not in the plan");
+    expect(
+        matches!(commands(work, its).last(), Some(Command::Sync { .. })),
+        "last command, which waits for the others",
+    );
     expect(lpis as usize == pci.lpis.len(), "number of LPIs");
     expect(devices == pci.functions.iter().filter(|f| f.flags & FunctionFlags::MSI != 0).count(), "number of devices");
     let mapped = |collection: u32| {

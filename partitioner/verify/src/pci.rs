@@ -180,8 +180,8 @@ pub(crate) fn function_is_sound(
         bad("is no bridge, but programmed as one");
     }
     // Device Control is 8 bytes into a capability (PCI Express Base 5.0, 7.5.3.4), of which none lies in the header.
-    let reset = f.reset == 0 || (f.reset.is_multiple_of(4) && (0x48..=0xF8).contains(&f.reset));
-    if !reset || (f.flags & FunctionFlags::FLR != 0 && f.reset == 0) {
+    let reset = f.reset.is_multiple_of(4) && (0x48..=0xF8).contains(&f.reset);
+    if reset != (f.flags & FunctionFlags::FLR != 0) || !reset && f.reset != 0 {
         bad("is reset by a register it does not have");
     }
     let name = f.name();
@@ -202,7 +202,8 @@ pub(crate) fn domain_sees_its_functions(
 ) {
     let functions = pci.functions_of(owner).unwrap_or(&[]);
     let mut bad = |why| report.add(Finding::BadDomain { domain, why });
-    let ecam = owner.ecam != NO_WINDOW && owner.ecam.0.is_multiple_of(ECAM_SIZE);
+    // Where the board has it, of which the guest sees the first bus.
+    let ecam = ecam(work).is_some_and(|ecam| owner.ecam.0 == ecam.region.base.0);
     if functions.is_empty() && owner.ecam != NO_WINDOW || !functions.is_empty() && !ecam {
         bad("has a configuration space without functions, or functions without one");
     }

@@ -313,3 +313,23 @@ changes! {
         => Finding::LineTwice { .. },
     frame_elsewhere: |b| b.p().owners[0].frame = Ipa(0x0A00_0000) => Finding::BadDomain { .. },
 }
+
+// What guests are told.
+changes! {
+    tree_window_of_io: |b| b.trees[0].get("pcie@3f000000").set("ranges", &[0x0100_0000, 0, 0x1000_0000, 0, 0x1000_0000, 0, 0x1000])
+        => Finding::DtbRegion { .. },
+    tree_window_elsewhere: |b| b.trees[0].get("pcie@3f000000").set("ranges", &[0x0200_0000, 0, 0x1000_0000, 0, 0x1001_0000, 0, 0x1000])
+        => Finding::DtbRegion { .. },
+    tree_window_beyond_the_board: |b| b.trees[0].get("pcie@3f000000").set("ranges", &[0x0200_0000, 0, 0x1000_0000, 0, 0x1000_0000, 1, 0])
+        => Finding::DtbRegion { .. },
+    tree_configuration_space_elsewhere: |b| b.trees[0].get("pcie@3f000000").set("reg", &[0, 0x3F00_0000, 0, 0x20_0000])
+        => Finding::DtbRegion { .. },
+    tree_pin_of_another: |b| b.trees[1].get("pcie@3f000000").set("interrupt-map", &[0x1800, 0, 0, 1, 1, 0, 2, 4])
+        => Finding::DtbInterrupt { .. },
+    tree_pin_map_broken: |b| b.trees[1].get("pcie@3f000000").set("interrupt-map", &[0x1800, 0, 0, 1, 1, 0])
+        => Finding::DtbUnreadable { .. },
+    tree_frame_with_more_interrupts: |b| b.trees[0].get("intc@8000000").get("v2m@8090000").set("arm,msi-num-spis", &[5])
+        => Finding::DtbInterrupt { .. },
+    tree_frame_elsewhere: |b| b.trees[0].get("intc@8000000").get("v2m@8090000").set("reg", &[0, ITS as u32, 0, 0x1000])
+        => Finding::DtbRegion { .. },
+}

@@ -1,6 +1,7 @@
 //! PCI for the two domains: `alpha` has a network card on the root bus and a disk behind a bridge, both with MSI-X; `beta` has a
 //! function with INTx; a serial port is nobody's.
 
+use super::fdt::Node;
 use super::*;
 use cofferdam_plan::pci::{Bar, Function, FunctionFlags, Its, Pci, PciDomain, Rule, RuleKind, Smmu};
 use cofferdam_plan::{NO_DOMAIN, NO_WINDOW};
@@ -91,7 +92,7 @@ fn capabilities(msi_x: Option<u32>, flr: bool) -> Vec<Rule> {
     rules.extend([
         rule(0x60, 0, 0x0002_0010, 0, 0),
         rule(0x64, !0, 0, 0, 0),
-        kind(control, rule(0x68, 0x003F_FFFF, 0, 0x000F_091F, 0x000F_0000)),
+        kind(control, rule(0x68, 0x003F_FFFF, 0, 0x000F_0810, 0x000F_0000)),
         rule(0x100, 0, 0x0002_0001, 0, 0),
         rule(0x104, !0, 0, !0, !0),
     ]);
@@ -157,6 +158,25 @@ impl Build {
         b.icfgr[4] = 2 << 20 | 2 << 26;
         b.spis.push(Spi { router: 1, intid: IntId(40), reserved: 0 });
         b.spis.extend((64..68).map(|i| Spi { router: 0, intid: IntId(i), reserved: 0 }));
+        // Alpha is told of a frame for MSIs, beta of a pin.
+        let reg = [0, ECAM as u32, 0, 0x10_0000];
+        let host = |ranges: &[u32]| {
+            let node = Node::new("pcie@3f000000").text("device_type", "pci").cells("reg", &reg).cells("ranges", ranges);
+            node.cells("#address-cells", &[3]).cells("#size-cells", &[2])
+        };
+        let window = WINDOW as u32;
+        let frame = Node::new("v2m@8090000").cells("reg", &[0, DOORBELL as u32, 0, 0x1000]);
+        let frame = frame.cells("arm,msi-base-spi", &[64]).cells("arm,msi-num-spis", &[4]);
+        let gic = b.trees[0].get("intc@8000000");
+        gic.children.push(frame);
+        gic.set("ranges", &[]);
+        gic.set("#address-cells", &[2]);
+        gic.set("#size-cells", &[2]);
+        b.trees[0].children.push(host(&[0x0200_0000, 0, window, 0, window, 0, 0x20_0000]));
+        let card = host(&[0x0200_0000, 0, window + 0x2_0000, 0, window + 0x2_0000, 0, 0x1000]);
+        b.trees[1]
+            .children
+            .push(card.cells("#interrupt-cells", &[1]).cells("interrupt-map", &[0x1800, 0, 0, 1, 1, 0, 8, 4]));
         b.domains[0].flags |= DomainFlags::INJECTED;
         b.domains[0].owned[2] = 0b1111;
         b.domains[1].owned[1] |= 1 << 8;
