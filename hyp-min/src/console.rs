@@ -102,8 +102,11 @@ fn can_read(domain: &Domain) -> bool {
 
 /// Boot CPU, before anything is said.
 pub(crate) fn set_up(plan: &Plan<'_>) {
-    // Without Group 0 there is no timer to look again for a line that is not complete.
-    let hold = if plan.header.flags & HeaderFlags::GROUP0 != 0 { frequency() / 50 } else { 0 };
+    // Without EL2's timer nobody looks again for a line that is not complete.
+    let injected = |domain: &Domain| domain.flags & DomainFlags::INJECTED != 0;
+    let timers = plan.header.flags & HeaderFlags::GROUP0 != 0
+        || plan.header.flags & HeaderFlags::GICV2 != 0 && plan.domains.iter().all(injected);
+    let hold = if timers { frequency() / 50 } else { 0 };
     MUX.with(|mux| mux.set_patience(frequency() / 50, hold));
     if let Some(uart) = uart(plan) {
         let reader = plan.domains.iter().position(|domain| domain.flags & DomainFlags::INPUT != 0);
@@ -198,7 +201,7 @@ fn send(plan: &'static Plan<'static>, mux: &mut Mux) -> Left {
 /// EL2's timer does not come: then the guest's WFI does.
 fn look_again(cpu: &PerCpu, at: u64) {
     cpu.deadlines.set(Duty::Output, at);
-    if cpu.gicv2.is_some() {
+    if cpu.gicv2.is_some() && !cpu.is_injected() {
         trap_wfi(at != u64::MAX || cpu.domain().flags & DomainFlags::TRAP_WFI != 0);
     }
 }
@@ -282,7 +285,8 @@ pub(crate) fn access(cpu: &PerCpu, access: Access) -> Option<Outcome> {
 /// millisecond for more, so that a guest that prints byte by byte does not pay for all of it with each.
 fn sent(cpu: &PerCpu, byte: u8) {
     let plan = cpu.plan();
-    let can_wait = plan.header.flags & HeaderFlags::GROUP0 != 0 && byte != b'\n';
+    let timer = plan.header.flags & HeaderFlags::GROUP0 != 0 || cpu.gicv2.is_some() && cpu.is_injected();
+    let can_wait = timer && byte != b'\n';
     if !can_wait || cpu.state.output.len().is_multiple_of(PER_CALL) {
         flush(plan);
     } else if !cpu.deadlines.has(Duty::Output) {

@@ -6,6 +6,7 @@
 mod access;
 mod class;
 mod console;
+mod delivery;
 mod domain;
 mod features;
 mod files;
@@ -73,7 +74,6 @@ pub fn read<'a, 'm>(
         let granted = lists.devices.get(domain.devices.clone()).unwrap_or(&[]);
         lifecycle::devices_keep_their_state(domain, granted, diagnostics);
     }
-    lifecycle::watchdogs_have_a_watcher(board, &domains, &lists.devices, diagnostics);
     domain::check_cpus(board, &domains, diagnostics);
     interrupts::check_owners(board, &domains, &lists, diagnostics);
     functions::check(board, &domains, &lists, diagnostics);
@@ -82,6 +82,8 @@ pub fn read<'a, 'm>(
     pages::check(board, &domains, &lists, memory.sort, diagnostics)?;
     ports::check_owners(&domains, &lists.ports, memory.sort, diagnostics)?;
     let input = console::input(board, node, &domains, diagnostics);
+    delivery::decide(board, &mut domains, &lists.devices, input, diagnostics);
+    lifecycle::watchdogs_have_a_watcher(&domains, diagnostics);
     Ok(Layout {
         node,
         domains,

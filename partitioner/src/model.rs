@@ -232,7 +232,9 @@ pub struct Domain<'a> {
     /// What becomes of it when it ends.
     pub lifecycle: Lifecycle,
     /// `delivery`, where the layout decides it.
-    pub delivery: Option<At<Delivery>>,
+    pub asked: Option<At<Delivery>>,
+    /// How its interrupts reach it.
+    pub delivery: Delivery,
     /// `dma = "trusted"`: its devices without an IOMMU may master the bus, which holds nothing back.
     pub trusted_dma: Option<Span>,
     /// Its part of [`Layout::devices`].

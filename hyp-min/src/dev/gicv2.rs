@@ -1,5 +1,5 @@
 //! The physical GICv2 (IHI 0048): brought from any state to the plan's. A CPU's interface is its guest's while that runs, and
-//! EL2's own while none does.
+//! EL2's own while none does; where interrupts are injected it is EL2's all the time.
 //!
 //! There is one group that non-secure software sees, which bit 0 of both CTLR registers enables; where there are no Security
 //! Extensions it is Group 0, signalled as IRQ. Guests' priorities are 0x80 and below, EL2's own 0, so that EL2 closes the
@@ -7,36 +7,59 @@
 
 use super::gicv3::{
     GICD_CTLR, GICD_TYPER, GUEST_PRIORITY, HYP_TIMER, ICACTIVER, ICENABLER, ICFGR, ICPENDR, IGROUPR, IPRIORITYR,
-    ISENABLER,
+    ISACTIVER, ISENABLER, MAINTENANCE,
 };
 use super::mmio::Mmio;
-use cofferdam_plan::{Domain, Header, HeaderFlags, IntId, Plan, va};
+use cofferdam_plan::{Domain, Header, HeaderFlags, IntId, NO_INTID, Plan, va};
+use hyp_min::vdev::inject::{Entry, MOST, Until};
 
 const ITARGETSR: u32 = 0x800;
 const SGIR: u32 = 0xF00;
 /// Four words, a byte for each SGI (4.3.17).
 const CPENDSGIR: u32 = 0xF10;
+/// The same to set them (4.3.17).
+const SPENDSGIR: u32 = 0xF20;
 const ICPIDR2: u32 = 0xFE8;
 
 const GICC_CTLR: u32 = 0x00;
 const GICC_PMR: u32 = 0x04;
 const GICC_BPR: u32 = 0x08;
-const GICC_IAR: u32 = 0x0C;
-const GICC_EOIR: u32 = 0x10;
+pub(crate) const GICC_IAR: u32 = 0x0C;
+pub(crate) const GICC_EOIR: u32 = 0x10;
+pub(crate) const GICC_RPR: u32 = 0x14;
 const GICC_HPPIR: u32 = 0x18;
 /// GICC_APR0 to 3 and GICC_NSAPR0 to 3.
 const GICC_APR: u32 = 0xD0;
 const APRS: u32 = 8;
 const GICC_IIDR: u32 = 0xFC;
+/// GICC_CTLR: the one group there is; GICC_EOIR drops the priority, GICC_DIR deactivates (EOImodeNS, 4.4.1).
+const ENABLE: u32 = 1 << 0;
+const EOI_MODE: u32 = 1 << 9;
 
 const GICH_HCR: u32 = 0x000;
 const GICH_VTR: u32 = 0x004;
 const GICH_VMCR: u32 = 0x008;
+/// List registers whose interrupt has ended and that have asked to be told.
+const GICH_EISR: u32 = 0x020;
+/// List registers that hold nothing.
+pub(crate) const GICH_ELRSR: u32 = 0x030;
 const GICH_APR: u32 = 0x0F0;
-const GICH_LR: u32 = 0x100;
+pub(crate) const GICH_LR: u32 = 0x100;
+// GICH_HCR (5.3.1): virtual interface on, underflow, no interrupt pending.
+const EN: u32 = 1 << 0;
+const UIE: u32 = 1 << 1;
+const NPIE: u32 = 1 << 3;
+// GICH_LR (5.3.8). Group 0, which GICC_CTLR bit 0 enables: as a guest with direct delivery finds it.
+const HW: u32 = 1 << 31;
+const ACTIVE: u32 = 1 << 29;
+const PENDING: u32 = 1 << 28;
+const PRIORITY_SHIFT: u32 = 23;
+/// Of an SGI; of others the physical INTID begins at bit 10.
+const EOI: u32 = 1 << 19;
+const SOURCE_SHIFT: u32 = 10;
 
 /// Closes what has a guest's priority.
-const EL2_ONLY: u32 = 0x80;
+pub(crate) const EL2_ONLY: u32 = 0x80;
 
 /// What a guest has in its CPU interface, while EL2 borrows it.
 pub(crate) struct Kept {
@@ -51,6 +74,8 @@ pub(crate) struct Gic {
     gicd: Mmio,
     gicc: Mmio,
     gich: Mmio,
+    /// GICC_DIR's page, in a plan with injected delivery.
+    dir: Mmio,
     kick: IntId,
 }
 
@@ -61,6 +86,7 @@ impl Gic {
             gicd: Mmio::new(header.gicd_va),
             gicc: Mmio::new(header.gicc_va),
             gich: Mmio::new(header.gicc_va + va::PAGE),
+            dir: Mmio::new(header.gicc_va + 2 * va::PAGE),
             kick: header.kick_sgi,
         })
     }
@@ -79,7 +105,7 @@ impl Gic {
         if one { 1 } else { self.gicd.load(ITARGETSR) & 0xFF }
     }
 
-    /// Every SPI disabled, at the guests' priority, to nobody; owned ones to their owner.
+    /// Every SPI disabled, at the guests' priority, to nobody; owned ones to their owner; the console's to EL2.
     pub(crate) fn set_up_distributor(&self, plan: &Plan<'_>) {
         self.gicd.store(GICD_CTLR, 0);
         for word in 1..(self.gicd.load(GICD_TYPER) & 0x1F) + 1 {
@@ -98,6 +124,13 @@ impl Gic {
         for spi in plan.spis.iter().filter(|spi| spi.intid.is_spi()) {
             self.gicd.store8(ITARGETSR + spi.intid.0, spi.router as u8);
         }
+        let console = plan.header.console_intid;
+        let cpu = plan.cpus.get(usize::from(plan.header.housekeeping_cpu.0));
+        if let (true, Some(cpu)) = (console != NO_INTID && console.is_spi(), cpu) {
+            self.gicd.store8(IPRIORITYR + console.0, 0);
+            self.gicd.store8(ITARGETSR + console.0, cpu.gicv2_target as u8);
+            self.gicd.store(ISENABLER + console.word() as u32 * 4, console.bit());
+        }
         self.gicd.store(GICD_CTLR, 1);
     }
 
@@ -115,6 +148,7 @@ impl Gic {
         }
         self.gicd.store8(IPRIORITYR + (self.kick.0 & 0xF), 0);
         self.gicd.store8(IPRIORITYR + HYP_TIMER.0, 0);
+        self.gicd.store8(IPRIORITYR + MAINTENANCE.0, 0);
         self.gich.store(GICH_HCR, 0);
         self.gich.store(GICH_VMCR, 0);
         self.gich.store(GICH_APR, 0);
@@ -126,9 +160,21 @@ impl Gic {
     /// From now on the CPU interface is EL2's: nothing of the guest's is signalled or active.
     pub(crate) fn take(&self) {
         self.reset_interface();
+        self.gich.store(GICH_HCR, 0);
         self.gicd.store(ISENABLER, self.own());
         self.gicc.store(GICC_PMR, EL2_ONLY);
-        self.gicc.store(GICC_CTLR, 1);
+        self.gicc.store(GICC_CTLR, ENABLE);
+    }
+
+    /// The guest gets a virtual CPU interface, as after reset; the physical one is EL2's, open to all interrupts.
+    pub(crate) fn inject(&self) {
+        self.reset_interface();
+        self.gich.store(GICH_VMCR, 0);
+        self.gich.store(GICH_APR, 0);
+        self.listen(None);
+        self.gicd.store(ISENABLER, self.own() | MAINTENANCE.bit());
+        self.mask(None);
+        self.gicc.store(GICC_CTLR, ENABLE | EOI_MODE);
     }
 
     /// From now on it is the guest's, as after reset. EL2's interrupts are off, a kick that came is forgotten.
@@ -153,7 +199,7 @@ impl Gic {
         }
         self.gicd.store(ISENABLER, self.own());
         self.gicc.store(GICC_PMR, 0xFF);
-        self.gicc.store(GICC_CTLR, 1);
+        self.gicc.store(GICC_CTLR, ENABLE);
         kept
     }
 
@@ -185,6 +231,7 @@ impl Gic {
         }
     }
 
+    #[inline(never)]
     fn reset_interface(&self) {
         self.gicc.store(GICC_CTLR, 0);
         self.gicc.store(GICC_PMR, 0);
@@ -207,7 +254,101 @@ impl Gic {
 
     /// Ends it.
     pub(crate) fn end(&self, value: u32) {
+        self.drop_priority(value);
+        if self.gicc.load(GICC_CTLR) & EOI_MODE != 0 {
+            self.dir.store(0, value); // GICC_DIR
+        }
+    }
+
+    /// The priority of the interrupt that was acknowledged last: 0x80 | p >> 1 for a guest's p.
+    pub(crate) fn running_priority(&self) -> u32 {
+        self.gicc.load(GICC_RPR)
+    }
+
+    /// Ends the interrupt of `value` with one step, of two where interrupts are injected.
+    pub(crate) fn drop_priority(&self, value: u32) {
         self.gicc.store(GICC_EOIR, value);
+    }
+
+    /// The second step. Of an SGI, for every sender's.
+    pub(crate) fn deactivate(&self, intid: IntId) {
+        if intid.0 < 16 {
+            self.gicd.store(ICACTIVER, intid.bit());
+        } else {
+            self.dir.store(0, intid.0);
+        }
+    }
+
+    /// Lets through only what is more urgent than a guest's `priority`: EL2's own always. `None` lets all through.
+    pub(crate) fn mask(&self, priority: Option<u8>) {
+        self.gicc.store(GICC_PMR, priority.map_or(0xFF, |priority| 0x80 | u32::from(priority >> 1)));
+    }
+
+    /// Has the list registers tell when there is room.
+    pub(crate) fn listen(&self, until: Option<Until>) {
+        let until = match until {
+            None => 0,
+            Some(Until::NonePending) => NPIE,
+            Some(Until::AlmostEmpty) => UIE,
+        };
+        self.gich.store(GICH_HCR, EN | until);
+    }
+
+    /// Makes an SGI pending on this CPU, as if the CPU interfaces of `senders` had sent it.
+    pub(crate) fn pend_sgi(&self, intid: IntId, senders: u8) {
+        self.gicd.store8(SPENDSGIR + (intid.0 & 0xF), senders);
+    }
+
+    /// Number of list registers that are used (GICH_VTR, 5.3.2: one less than there are).
+    pub(crate) fn lists(&self) -> u32 {
+        ((self.gich.load(GICH_VTR) & 0x3F) + 1).min(MOST as u32)
+    }
+
+    /// GICH_ELRSR0 while all list registers are empty.
+    pub(crate) fn all_lists(&self) -> u32 {
+        u32::MAX >> (31 - (self.gich.load(GICH_VTR) & 0x3F).min(31))
+    }
+
+    /// Bit per list register that holds nothing.
+    pub(crate) fn empty_lists(&self) -> u32 {
+        self.gich.load(GICH_ELRSR) | self.gich.load(GICH_EISR)
+    }
+
+    /// Reads list register `n`.
+    pub(crate) fn list(&self, n: u32) -> Entry {
+        let value = self.gich.load(GICH_LR + (n & (MOST as u32 - 1)) * 4);
+        Entry {
+            intid: value & 0x3FF,
+            priority: (value >> PRIORITY_SHIFT << 3) as u8,
+            pending: value & PENDING != 0,
+            active: value & ACTIVE != 0,
+            source: if value & HW == 0 { (value >> SOURCE_SHIFT & 7) as u8 } else { 0 },
+        }
+    }
+
+    /// Writes list register `n`. An SGI that is active physically is one that holds off another: its end is to be told.
+    pub(crate) fn set_list(&self, n: u32, entry: Entry) {
+        let id = entry.intid & 0x3FF;
+        let mut value = u32::from(entry.priority >> 3) << PRIORITY_SHIFT | id;
+        if entry.is_physical() {
+            value |= HW | id << SOURCE_SHIFT;
+        } else {
+            value |= u32::from(entry.source & 7) << SOURCE_SHIFT;
+            value |= if self.gicd.load(ISACTIVER) & IntId(id).bit() != 0 { EOI } else { 0 };
+        }
+        value |= if entry.pending { PENDING } else { 0 } | if entry.active { ACTIVE } else { 0 };
+        let value = if value & (PENDING | ACTIVE) != 0 { value } else { 0 };
+        self.gich.store(GICH_LR + (n & (MOST as u32 - 1)) * 4, value);
+    }
+
+    /// Lets come what waits for an SGI of the same number that the guest has ended by now.
+    pub(crate) fn release_ended(&self) {
+        let ended = self.gich.load(GICH_EISR);
+        for n in (0..self.lists()).filter(|n| ended >> n & 1 != 0) {
+            let entry = self.list(n);
+            self.gich.store(GICH_LR + n * 4, 0);
+            self.deactivate(IntId(entry.intid & 0xF));
+        }
     }
 
     /// Sends an SGI: `value` as `dist2::kick` gives it. What was stored before is seen by who takes it.

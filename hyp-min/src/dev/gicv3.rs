@@ -16,6 +16,7 @@ pub(super) const ISENABLER: u32 = 0x0100;
 pub(super) const ICENABLER: u32 = 0x0180;
 pub(crate) const ISPENDR: u32 = 0x0200;
 pub(super) const ICPENDR: u32 = 0x0280;
+pub(super) const ISACTIVER: u32 = 0x0300;
 pub(super) const ICACTIVER: u32 = 0x0380;
 pub(super) const IPRIORITYR: u32 = 0x0400;
 pub(super) const ICFGR: u32 = 0x0C00;

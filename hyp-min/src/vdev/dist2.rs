@@ -1,4 +1,4 @@
-//! The distributor of a GICv2 as a guest with direct delivery sees it: its own SPIs, SGIs and PPIs.
+//! The distributor of a GICv2 as a guest sees it: its own SPIs, SGIs and PPIs.
 //!
 //! What is the same as in a GICv3's stays in [`dist`](super::dist), which comes here for the rest: registers of INTIDs 0 to 31
 //! are banked, and an access is made on the guest's own CPU, so it reaches that CPU's. CPUs are named by the number of
@@ -136,6 +136,17 @@ fn sgi(view: &View<'_>, value: u32) -> Option<u32> {
     };
     let targets = physical(view, list);
     (targets != 0).then_some(targets << 16 | intid)
+}
+
+/// The vCPU behind CPU interface `number`, as GICC_IAR names the sender of an SGI (IHI 0048, 4.4.4); 0 where it is none of the
+/// domain's.
+pub fn sender(view: &View<'_>, number: u32) -> u8 {
+    vcpus(view, 1 << (number & 7)).trailing_zeros() as u8 & 7
+}
+
+/// The CPU interface of vCPU `vcpu` as a bit, as GICD_SPENDSGIR wants a sender (IHI 0048, 4.3.17).
+pub fn sent_by(view: &View<'_>, vcpu: u8) -> u8 {
+    target(view, u32::from(vcpu)) as u8
 }
 
 /// The GICD_SGIR value that sends `kick`, the hypervisor's own SGI, to vCPU `vcpu`.

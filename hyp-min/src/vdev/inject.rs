@@ -6,7 +6,11 @@
 //! no queue, no state of EL2's own, and every loop is over the list registers.
 //!
 //! Knows no system register: GICv3 and GICv2 list registers are reached through [`Interface`].
-//! References are to IHI 0069 (GICv3 and GICv4 architecture).
+//! References are to IHI 0069 (GICv3 and GICv4 architecture) where nothing else is said.
+//!
+//! SGIs of a GICv2 with the same number from different vCPUs are different interrupts (IHI 0048, 1.4.1), but no two list
+//! registers may hold the same number (5.3.8). The second one goes back to be pending and stays active too, which holds it off;
+//! its list register asks for a maintenance interrupt at its end, and that ends the active state.
 
 pub mod frames;
 
@@ -27,6 +31,8 @@ pub struct Entry {
     pub pending: bool,
     /// The guest has taken it and not ended it.
     pub active: bool,
+    /// An SGI of a GICv2: the vCPU that has sent it. Else 0.
+    pub source: u8,
 }
 
 impl Entry {
@@ -47,17 +53,19 @@ pub enum Until {
 
 /// The virtual CPU interface of the vCPU that runs here, and what of the physical controller concerns it.
 pub trait Interface {
+    /// A GICv2: INTIDs 0 to 31 are the distributor's, which has them once for each CPU, and SGIs have a sender.
+    const BANKED: bool;
     /// How many list registers there are, 1 to [`MOST`].
     fn count(&self) -> usize;
     /// Bit per list register that holds nothing.
     fn empty(&self) -> u32;
     /// Reads list register `n`.
     fn get(&self, n: usize) -> Entry;
-    /// Writes list register `n`.
+    /// Writes list register `n`. For an SGI that is still active physically, it asks to hear of its end.
     fn put(&self, n: usize, entry: Entry);
-    /// Makes the physical interrupt `intid` pending.
-    fn pend(&self, intid: u32);
-    /// Ends the physical interrupt `intid`, whose priority has been dropped.
+    /// Makes the physical interrupt pending.
+    fn pend(&self, entry: Entry);
+    /// Ends the physical interrupt `intid`, whose priority has been dropped, or the SGI `intid` of any sender.
     fn deactivate(&self, intid: u32);
     /// Lets only more urgent physical interrupts than `priority` come, `until` the list registers say that there is room.
     fn hold(&self, priority: u8, until: Until);
@@ -71,19 +79,29 @@ fn used<I: Interface>(lrs: &I) -> impl Iterator<Item = (usize, Entry)> {
     (0..count).filter(move |n| empty >> n & 1 == 0).map(|n| (n, lrs.get(n)))
 }
 
-/// A physical interrupt has been acknowledged here and its priority dropped: it goes to the guest, or back.
-pub fn admit<I: Interface>(view: &View<'_>, lrs: &I, intid: u32, priority: u8) {
-    let new = Entry { intid, priority, pending: true, active: false };
-    if !new.is_physical() {
-        lrs.deactivate(intid);
-    }
+/// A physical interrupt has been acknowledged here and its priority dropped: it goes to the guest, or back. `source` is the
+/// sender of a GICv2's SGI, else 0.
+pub fn admit<I: Interface>(view: &View<'_>, lrs: &I, intid: u32, priority: u8, source: u8) {
+    let new = Entry { intid, priority, pending: true, active: false, source };
+    // An SGI is over at once, unless it has to wait for its like.
+    let over = |now: bool| {
+        if now && !new.is_physical() {
+            lrs.deactivate(intid);
+        }
+    };
+    over(!I::BANKED);
     let (mut least, mut is_waiting) = (None, false);
     for (n, entry) in used(lrs) {
         // Two list registers must not hold the same (12.4.10). An SGI can come while an earlier one is there; another only where a
         // foreign domain has ended it (ICC_EOIR1_EL1, I44), and pending and active at once it is the hardware's to keep.
         if entry.intid == intid {
+            if I::BANKED && !new.is_physical() && entry.source != source {
+                lrs.pend(new);
+                return lrs.put(n, entry);
+            }
+            over(I::BANKED);
             return if new.is_physical() && entry.active {
-                remember(view, lrs, intid);
+                remember(view, lrs, new);
             } else {
                 lrs.put(n, Entry { pending: true, ..entry });
             };
@@ -93,6 +111,7 @@ pub fn admit<I: Interface>(view: &View<'_>, lrs: &I, intid: u32, priority: u8) {
             least = Some((n, entry));
         }
     }
+    over(I::BANKED);
     let free = lrs.empty().trailing_zeros() as usize;
     if free < lrs.count().min(MOST) {
         return lrs.put(free, new);
@@ -109,26 +128,27 @@ pub fn admit<I: Interface>(view: &View<'_>, lrs: &I, intid: u32, priority: u8) {
 /// Makes an interrupt that has left its list register without having been taken pending where it came from.
 fn give_back<I: Interface>(view: &View<'_>, lrs: &I, entry: Entry) {
     if entry.is_physical() {
-        remember(view, lrs, entry.intid);
+        remember(view, lrs, entry);
     } else {
-        lrs.pend(entry.intid);
+        lrs.pend(entry);
     }
     end(lrs, entry);
 }
 
-/// Has the hardware remember that the PPI or SPI `intid` has come. A level-sensitive one comes again by itself, as long as its line
+/// Has the hardware remember that a PPI or SPI has come. A level-sensitive one comes again by itself, as long as its line
 /// says so; what has no wire or only had an edge does not.
-fn remember<I: Interface>(view: &View<'_>, lrs: &I, intid: u32) {
+fn remember<I: Interface>(view: &View<'_>, lrs: &I, entry: Entry) {
+    let intid = entry.intid;
     let register = (intid as usize / 16).checked_sub(2);
     let fields = register.and_then(|register| view.plan.icfgr.get(register)).map_or(0, |fields| *fields);
     if fields >> (intid % 16 * 2) & 2 != 0 || view.domain.vuart_intid == IntId(intid) {
-        lrs.pend(intid);
+        lrs.pend(entry);
     }
 }
 
-/// Ends the physical interrupt of an entry that has left its list register.
+/// Ends the physical interrupt of an entry that has left its list register, or what held off one like it.
 fn end<I: Interface>(lrs: &I, entry: Entry) {
-    if entry.is_physical() {
+    if I::BANKED || entry.is_physical() {
         lrs.deactivate(entry.intid);
     }
 }

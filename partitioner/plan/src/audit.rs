@@ -64,6 +64,9 @@ pub mod fact {
     /// The same. `owner`: index of its domain plus one. The layout trusts this function with all RAM (`dma = "trusted"`): no
     /// SMMU holds it.
     pub const TRUSTED_DMA: u32 = 14;
+    /// A GICv2's virtual CPU interface, both pages, banked as well, where interrupts are injected.
+    /// [`super::grant::VIRTUAL_INTERFACE`].
+    pub const VIRTUAL_INTERFACE: u32 = 15;
 }
 
 /// A fact about the board or about what the hypervisor keeps.
@@ -89,6 +92,8 @@ pub mod grant {
     pub const DEVICE: u32 = 2;
     /// The first page of a GICv2's CPU interface: as registers of a device, but any number of domains may have it.
     pub const CPU_INTERFACE: u32 = 3;
+    /// Both pages of a GICv2's virtual CPU interface, for a domain with injected delivery.
+    pub const VIRTUAL_INTERFACE: u32 = 4;
 }
 
 /// A range one domain may reach. `ipa.size == pa.size`, both 4 KiB aligned.

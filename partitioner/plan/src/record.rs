@@ -131,7 +131,8 @@ pub struct Header {
     pub gicd_ipa: Ipa,
     /// GICv3: where guests see the first redistributor; vCPU n's frames follow at n × 128 KiB. Else [`NO_WINDOW`].
     pub gicr_ipa: Ipa,
-    /// GICv2: EL2 virtual address of the CPU interface's first page, and behind it of the virtual interface control's. Else 0.
+    /// GICv2: EL2 virtual address of the CPU interface's first page, and behind it of the virtual interface control's; where a
+    /// domain's interrupts are injected, behind that of the CPU interface's second page (GICC_DIR). Else 0.
     pub gicc_va: u64,
     /// Words of 32 INTIDs the plan uses: the machine must have at least GICD_TYPER.ITLinesNumber = this − 1.
     pub gicd_words: u32,

@@ -245,8 +245,9 @@ impl<'a> Input<'_, 'a, '_> {
         let cpus = self.planned_cpus();
         let spare = cpus < self.board.cpus.len();
         let gicv2 = self.board.gic.is_some_and(|gic| gic.is_v2());
+        let frames = gicv2.then_some(if self.injects() { 3 } else { 2 });
         let counts = Counts { cpus, domains: self.layout.domains.len(), root_pages: roots };
-        Space::new(end, &counts, spare, gicv2, self.board.console.is_some())
+        Space::new(end, &counts, spare, frames, self.board.console.is_some())
     }
 
     #[allow(clippy::too_many_arguments)] // each is another thing it maps
@@ -269,7 +270,9 @@ impl<'a> Input<'_, 'a, '_> {
                 }
             }
             GicFrames::V2 { gicc, gich, .. } => {
-                frames.extend_from_slice(&[gicc.base.0, gich.base.0]).map_err(|_| EmitError::Internal)?;
+                let all = [gicc.base.0, gich.base.0, gicc.base.0 + PAGE];
+                let used = all.get(..if self.injects() { 3 } else { 2 }).unwrap_or(&[]);
+                frames.extend_from_slice(used).map_err(|_| EmitError::Internal)?;
             }
         }
         let page = |uart: &Option<crate::model::Uart<'a>>| uart.as_ref().map(|uart| down(uart.region.base.0, PAGE));

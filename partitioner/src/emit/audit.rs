@@ -8,7 +8,7 @@ use crate::layout::PMU_PPI;
 use crate::lent::Full;
 use crate::model::{Board, Delivery, DeviceGrant, GicFrames};
 use crate::pci::model::{Mode, Settlement};
-use crate::resolve::{MAINTENANCE, PAGE, delivery};
+use crate::resolve::{MAINTENANCE, PAGE};
 use cofferdam_dts::NodeId;
 use cofferdam_plan::audit::{Audit, Fact, Grant, Line, Name, Payload, fact, grant, line, payload};
 use cofferdam_plan::{IntId, Ipa, IpaRegion, Pa, PaRegion, Table};
@@ -77,9 +77,12 @@ impl Input<'_, '_, '_> {
             each(region(taken.region, fact::FORBIDDEN), &taken.node.path())?;
         }
         if let Some(gic) = &self.board.gic
-            && let GicFrames::V2 { gicc, .. } = gic.frames
+            && let GicFrames::V2 { gicc, gicv, .. } = gic.frames
         {
             each(fact(gicc.base.0, PAGE, fact::CPU_INTERFACE), &gic.node.path())?;
+            if self.injects() {
+                each(fact(gicv.base.0, 2 * PAGE, fact::VIRTUAL_INTERFACE), &gic.node.path())?;
+            }
         }
         for uart in [&self.board.console, &self.board.log].into_iter().flatten() {
             each(region(uart.region, fact::FORBIDDEN), &uart.node.path())?;
@@ -121,7 +124,7 @@ impl Input<'_, '_, '_> {
             let memory = domain.and_then(|domain| domain.memory.get(piece.source as usize));
             match memory {
                 Some(memory) if piece.kind == grant::RAM => each(grant, &memory.node.path())?,
-                _ if piece.kind == grant::CPU_INTERFACE => match &self.board.gic {
+                _ if matches!(piece.kind, grant::CPU_INTERFACE | grant::VIRTUAL_INTERFACE) => match &self.board.gic {
                     Some(gic) => each(grant, &gic.node.path())?,
                     None => each(grant, &"")?,
                 },
@@ -154,9 +157,7 @@ impl Input<'_, '_, '_> {
             if let Some(pmu) = domain.pmu {
                 each(line(PMU_PPI, id, line::PPI, 0), &pmu.path())?;
             }
-            if let (Delivery::Injected, Some(gic)) =
-                (delivery::of(self.board, self.layout.devices, domain), &self.board.gic)
-            {
+            if let (Delivery::Injected, Some(gic)) = (domain.delivery, &self.board.gic) {
                 each(line(MAINTENANCE, id, line::MAINTENANCE, 0), &gic.node.path())?;
             }
             if let Some((_, intid)) = self.decided.get(id as usize).and_then(|d| d.vuart) {

@@ -31,7 +31,8 @@ pub(crate) struct Space {
     spare: bool,
     roots: u64,
     devices: u64,
-    gicv2: bool,
+    /// Of a GICv2: frames beside the distributor.
+    gicv2: Option<u64>,
     console: bool,
 }
 
@@ -47,7 +48,7 @@ pub(crate) struct Counts {
 
 impl Space {
     /// For a blob that ends at byte `end` of the image.
-    pub(crate) fn new(end: u64, counts: &Counts, spare: bool, gicv2: bool, console: bool) -> Self {
+    pub(crate) fn new(end: u64, counts: &Counts, spare: bool, gicv2: Option<u64>, console: bool) -> Self {
         let mut space = Self {
             areas: up(end, PAGE),
             cpus: counts.cpus as u64 + u64::from(spare),
@@ -104,11 +105,11 @@ impl Space {
 
     /// Bytes mapped of the distributor, and of each frame behind it.
     fn frame_sizes(&self) -> (u64, u64) {
-        if self.gicv2 { (PAGE, PAGE) } else { (GICD_SIZE, GICR_SIZE) }
+        if self.gicv2.is_some() { (PAGE, PAGE) } else { (GICD_SIZE, GICR_SIZE) }
     }
 
     /// EL2 address of a frame beside the distributor: a GICv3's redistributor of a planned CPU, by its index; a GICv2's CPU
-    /// interface (0) and virtual interface control (1).
+    /// interface (0), virtual interface control (1), and with injected delivery the CPU interface's second page (2).
     pub(crate) fn gic_frame(&self, index: u64) -> u64 {
         let (gicd, frame) = self.frame_sizes();
         self.devices + gicd + GUARD + index * frame
@@ -116,7 +117,7 @@ impl Space {
 
     /// EL2 address of the console UART's page.
     pub(crate) fn console(&self) -> u64 {
-        let frames = if self.gicv2 { 2 } else { self.cpus - u64::from(self.spare) };
+        let frames = self.gicv2.unwrap_or(self.cpus - u64::from(self.spare));
         self.gic_frame(frames) + GUARD
     }
 

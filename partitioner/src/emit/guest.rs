@@ -11,6 +11,7 @@ use crate::layout::PMU_PPI;
 use crate::lent::{Full, Lent};
 use crate::model::{Board, DeviceGrant, Domain, GicFrames, Layout};
 use crate::pci::model::Settlement;
+use crate::resolve::space::interface_size;
 use crate::resolve::{Decided, GICD_SIZE, GICR_SIZE, PAGE};
 use cofferdam_plan::{IntId, WATCHDOG_FUNCTION};
 
@@ -185,7 +186,7 @@ impl<'a> Guest<'_, 'a, '_> {
         fdt.property("reg", |fdt| {
             let (gicd_size, frame, size) = match gic.frames {
                 GicFrames::V3 { gicr } => (GICD_SIZE, gicr, GICR_SIZE * self.domain.cpus.len() as u64),
-                GicFrames::V2 { gicc, .. } => (PAGE, gicc, PAGE),
+                GicFrames::V2 { gicc, .. } => (PAGE, gicc, interface_size(self.domain)),
             };
             fdt.cells2(gic.gicd.base.0);
             fdt.cells2(gicd_size);

@@ -11,7 +11,7 @@ use super::stage2::{Stage2, joined};
 use crate::layout::PMU_PPI;
 use crate::lent::Full;
 use crate::model::{Delivery, GicFrames};
-use crate::resolve::{GICD_SIZE, KICK_SGI, PAGE, Piece, delivery};
+use crate::resolve::{GICD_SIZE, KICK_SGI, PAGE, Piece};
 use cofferdam_plan::audit::{grant, payload};
 use cofferdam_plan::limits::{INTID_WORDS, MAX_DOMAINS};
 use cofferdam_plan::va::GUARD;
@@ -207,7 +207,7 @@ impl Input<'_, '_, '_> {
                 record.flags |= DomainFlags::SCRUB_AT_BOOT;
             }
             record.flags |= domain.features;
-            if delivery::of(self.board, self.layout.devices, domain) == Delivery::Injected {
+            if domain.delivery == Delivery::Injected {
                 record.flags |= DomainFlags::INJECTED;
             }
             (record.first_vcpu, record.vcpu_count) = (first_vcpu, domain.cpus.len() as u32);
@@ -220,9 +220,7 @@ impl Input<'_, '_, '_> {
             (record.on_fault, record.on_reset, record.on_off) =
                 (lifecycle.on_fault, lifecycle.on_reset, lifecycle.on_off);
             // Its CPUs may be asleep when one of them starts it again, and have made themselves deaf to the kick before.
-            if lifecycle.fetches(domain.cpus.len())
-                && delivery::of(self.board, self.layout.devices, domain) == Delivery::Direct
-            {
+            if lifecycle.fetches(domain.cpus.len()) && domain.delivery == Delivery::Direct {
                 record.flags |= DomainFlags::TRAP_WFI;
             }
             if lifecycle.watchdog_ms != 0 {
@@ -261,6 +259,11 @@ impl Input<'_, '_, '_> {
 
     fn is_gicv2(&self) -> bool {
         self.board.gic.is_some_and(|gic| gic.is_v2())
+    }
+
+    /// Whether a domain has injected delivery.
+    pub(super) fn injects(&self) -> bool {
+        self.layout.domains.iter().any(|domain| domain.delivery == Delivery::Injected)
     }
 
     /// Fields of the header that do not depend on where things lie in the blob.
@@ -306,7 +309,7 @@ impl Input<'_, '_, '_> {
         header.build_id = self.hypervisor.build_id;
         let kicks = self.layout.domains.iter().any(|domain| domain.cpus.len() > 1);
         let watchdogs = self.layout.domains.iter().any(|domain| domain.lifecycle.watchdog_ms != 0);
-        // On a GICv2 EL2 has interrupts only where no guest runs: there it has the whole CPU interface.
+        // A GICv2 has one group for all: what EL2 has where, follows from each domain's delivery.
         let faults = self.smmu_intids().next().is_some();
         if !self.is_gicv2() && (kicks || watchdogs || faults || header.console_intid != NO_INTID) {
             header.flags |= HeaderFlags::GROUP0;

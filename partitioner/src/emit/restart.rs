@@ -12,7 +12,7 @@ use crate::lent::Full;
 use crate::model::Delivery;
 
 use crate::resolve::util::{down, up};
-use crate::resolve::{PAGE, Payload, delivery};
+use crate::resolve::{PAGE, Payload};
 use cofferdam_plan::audit::{grant, payload};
 use cofferdam_plan::limits::MAX_DOMAINS;
 use cofferdam_plan::{CpuIndex, Move, Pa};
@@ -36,8 +36,7 @@ impl<'a> Input<'_, 'a, '_> {
     pub(super) fn watcher(&self, domain: usize) -> CpuIndex {
         let domains = &self.layout.domains;
         let others = (domain + 1..domains.len()).chain(0..domain);
-        let delivery = |domain| delivery::of(self.board, self.layout.devices, domain);
-        let sure = |id: &usize| domains.get(*id).is_some_and(|domain| delivery(domain) == Delivery::Injected);
+        let sure = |id: &usize| domains.get(*id).is_some_and(|domain| domain.delivery == Delivery::Injected);
         let chosen = others.clone().chain([domain]).find(sure).or(others.clone().next()).unwrap_or(0);
         CpuIndex(domains.iter().take(chosen).map(|domain| domain.cpus.len()).sum::<usize>() as u16)
     }

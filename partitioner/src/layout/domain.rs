@@ -5,7 +5,6 @@ use crate::board::is_cpu;
 use crate::cells::{self, target};
 use crate::codes;
 use crate::model::{At, Board, Delivery, Domain};
-use crate::resolve::MAINTENANCE;
 use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Node, Property, Span, Value, ValueKind};
 use cofferdam_plan::Ipa;
 use cofferdam_plan::limits::{MAX_CPUS, MAX_NAME, MAX_VCPUS};
@@ -63,7 +62,8 @@ pub(super) fn read<'a>(board: &Board<'a>, node: Node<'a>, diagnostics: &mut Diag
         pmu,
         scrub_at_boot: scrub(node, diagnostics),
         lifecycle: lifecycle::read(node, diagnostics),
-        delivery: delivery(board, node, diagnostics),
+        asked: super::delivery::asked(node, diagnostics),
+        delivery: Delivery::Direct,
         trusted_dma: trusted_dma(node, diagnostics),
         devices: 0..0,
         ports: 0..0,
@@ -194,47 +194,7 @@ fn console<'a>(board: &Board<'a>, node: Node<'a>, diagnostics: &mut Diagnostics<
         let d = Diagnostic::new(codes::NO_CONSOLE, property.span(), message).args(&[Arg::Text(node.name())]);
         diagnostics.push(d.help("let stdout-path in /chosen of the board lead to an \"arm,pl011\""));
     }
-    if let (Some(gic), false) = (board.gic.as_ref().filter(|gic| gic.is_v2()), output_only) {
-        let message = "domain `{0}` has console input, but {1} is a GICv2: with direct delivery every interrupt of its \
-                       CPUs goes to the domain, and the hypervisor has none for the UART";
-        let d = Diagnostic::new(codes::NO_INTERRUPT_FOR_EL2, property.span(), message);
-        let d = d.args(&[Arg::Text(node.name()), Arg::Node(gic.node)]).also(gic.node.span(), "{1} is here");
-        diagnostics.push(
-            d.help("write console = \"output\"; injected delivery, which could do it, is not supported on a GICv2 yet"),
-        );
-    }
     (Some(property.span()), output_only)
-}
-
-/// `delivery`, where it is given. Injected delivery needs the maintenance interrupt of the list registers.
-fn delivery<'a>(board: &Board<'a>, node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> Option<At<Delivery>> {
-    let property = node.property("delivery")?;
-    let span = property.value_span();
-    let value = match property.string()? {
-        "direct" => Delivery::Direct,
-        "injected" => Delivery::Injected,
-        _ => {
-            words::wrong_type(property, "`direct` or `injected`", diagnostics);
-            return None;
-        }
-    };
-    if let (Delivery::Injected, Some(gic)) = (value, &board.gic)
-        && gic.is_v2()
-    {
-        let message = "`{0}` = \"injected\" is not supported yet on a GICv2";
-        let d = Diagnostic::new(codes::NOT_SUPPORTED_YET, span, message)
-            .args(&[Arg::Text("delivery"), Arg::Node(gic.node)]);
-        diagnostics
-            .push(d.also(gic.node.span(), "{1} is one").help("leave it out: interrupts go straight to the domain"));
-    } else if let (Delivery::Injected, Some(gic)) = (value, &board.gic)
-        && gic.maintenance != Some(MAINTENANCE)
-    {
-        let message = "domain `{0}` asks for injected delivery, but the maintenance interrupt of {1} is not PPI 9";
-        let d = Diagnostic::new(codes::NO_MAINTENANCE, span, message);
-        let d = d.args(&[Arg::Text(node.name()), Arg::Node(gic.node)]).also(gic.node.span(), "{1} is here");
-        diagnostics.push(d.help("let its `interrupts` name PPI 9, or leave `delivery` out"));
-    }
-    Some(At { value, span })
 }
 
 /// `dma = "trusted"`, where it stands.

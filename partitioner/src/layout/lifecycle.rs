@@ -6,8 +6,7 @@
 use super::words;
 use crate::codes;
 use crate::devices;
-use crate::model::{Board, Delivery, DeviceGrant, Domain, Lifecycle};
-use crate::resolve::delivery;
+use crate::model::{Delivery, DeviceGrant, Domain, Lifecycle};
 use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Node, Property};
 use cofferdam_plan::{Policy, RESTART_PERIOD_S};
 
@@ -89,22 +88,9 @@ fn watchdog<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> u32 {
 
 /// A watchdog must work against the domain it watches, so a CPU looks after it, by EL2's timer, that the domain cannot keep from
 /// doing so: another's, or its own where its interrupts are injected.
-pub(super) fn watchdogs_have_a_watcher<'a>(
-    board: &Board<'a>,
-    domains: &[Domain<'a>],
-    grants: &[DeviceGrant<'a>],
-    diagnostics: &mut Diagnostics<'_, 'a>,
-) {
-    if board.gic.is_some_and(|gic| gic.is_v2()) {
-        for domain in domains {
-            let Some(property) = domain.node.property("watchdog-ms") else { continue };
-            let message =
-                "nobody could look after the watchdog of domain `{0}`: beside a guest with a GICv2, EL2 has no timer";
-            let d = Diagnostic::new(codes::NO_WATCHER, property.span(), message).args(&[Arg::Text(domain.name)]);
-            diagnostics.push(d.help("leave it out, or take a board with a GICv3"));
-        }
-    } else if let [domain] = domains
-        && delivery::of(board, grants, domain) == Delivery::Direct
+pub(super) fn watchdogs_have_a_watcher<'a>(domains: &[Domain<'a>], diagnostics: &mut Diagnostics<'_, 'a>) {
+    if let [domain] = domains
+        && domain.delivery == Delivery::Direct
         && let Some(property) = domain.node.property("watchdog-ms")
     {
         let message = "nobody could look after the watchdog of domain `{0}`: it has the only CPUs";

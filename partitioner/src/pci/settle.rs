@@ -6,7 +6,6 @@ use super::lines;
 use super::model::{Mode, PciHost, Settled, Settlement, Share};
 use crate::codes;
 use crate::model::{At, Board, Delivery, Layout};
-use crate::resolve::delivery;
 use crate::resolve::lines::IntSet;
 use cofferdam_dts::{Arg, Diagnostic, Diagnostics};
 use cofferdam_plan::IntId;
@@ -52,7 +51,7 @@ pub(crate) fn settle<'a>(
     };
     let mut settlement = Settlement::default();
     for (id, domain) in layout.domains.iter().enumerate() {
-        let injected = delivery::of(board, layout.devices, domain) == Delivery::Injected;
+        let injected = domain.delivery == Delivery::Injected;
         let first = settlement.functions.len();
         for index in (0..host.functions.len()).filter(|index| owner(*index).is_some_and(|owner| owner.value == id)) {
             let Some(devfn) = place_on_bus(host, index) else {

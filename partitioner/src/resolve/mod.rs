@@ -4,7 +4,6 @@
 //! finds; a later step runs only on what an earlier one could decide.
 
 pub(crate) mod arm64;
-pub(crate) mod delivery;
 pub(crate) mod elf;
 pub(crate) mod files;
 pub(crate) mod image;

@@ -7,7 +7,7 @@ use super::util::{down, up};
 use super::{GICD_SIZE, GICR_SIZE, PAGE, Piece, Range};
 use crate::codes;
 use crate::lent::{Full, List};
-use crate::model::{Board, Domain, GicFrames, Layout, Placement};
+use crate::model::{Board, Delivery, Domain, GicFrames, Layout, Placement};
 use crate::pci::model::{PciHost, Settlement, Space, Window};
 use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Node};
 use cofferdam_plan::audit::grant;
@@ -57,7 +57,7 @@ pub(crate) fn check<'a>(
             }
             GicFrames::V2 { gicc, .. } => {
                 ranges.push(window(gic.gicd.base.0, PAGE, GICD))?;
-                ranges.push(window(gicc.base.0, PAGE, FRAMES))?;
+                ranges.push(window(gicc.base.0, interface_size(domain), FRAMES))?;
             }
         }
         gic_end = gic.end().0;
@@ -114,7 +114,7 @@ pub(crate) fn check<'a>(
     ranges.sort_unstable();
     overlaps(domain, board, layout, ranges, out);
     devices(id, layout, ranges, pieces)?;
-    cpu_interface(id, board, pieces)?;
+    cpu_interface(id, domain, board, pieces)?;
     let free = |from: u64, size: u64| {
         let mut page = up(from, PAGE);
         for range in ranges.iter().filter(|range| range.end > from) {
@@ -250,13 +250,21 @@ fn on_bus<'a>(host: &PciHost<'a>, domain: &Domain<'a>, out: &mut Diagnostics<'_,
     }
 }
 
-/// With direct delivery from a GICv2 a guest has the first page of the CPU interface, where each CPU finds its own. The
-/// second page (GICC_DIR) stays unmapped.
-fn cpu_interface(id: usize, board: &Board<'_>, pieces: &mut List<'_, Piece>) -> Result<(), Full> {
-    let Some(GicFrames::V2 { gicc, .. }) = board.gic.as_ref().map(|gic| gic.frames) else { return Ok(()) };
-    let (ipa, pa) = (gicc.base.0, gicc.base.0);
-    let kind = grant::CPU_INTERFACE;
-    pieces.push(Piece { domain: id as u32, kind, ipa, pa, size: PAGE, ..Piece::default() })
+/// Bytes a guest has of a GICv2's CPU interface: with injected delivery the second page too, whose GICC_DIR is virtual.
+pub(crate) fn interface_size(domain: &Domain<'_>) -> u64 {
+    if domain.delivery == Delivery::Injected { 2 * PAGE } else { PAGE }
+}
+
+/// With direct delivery from a GICv2 a guest has the first page of the CPU interface, where each CPU finds its own; with
+/// injected delivery the virtual one in its place. The physical GICC_DIR stays unmapped.
+fn cpu_interface(id: usize, domain: &Domain<'_>, board: &Board<'_>, pieces: &mut List<'_, Piece>) -> Result<(), Full> {
+    let Some(GicFrames::V2 { gicc, gicv, .. }) = board.gic.as_ref().map(|gic| gic.frames) else { return Ok(()) };
+    let (kind, frame) = match domain.delivery {
+        Delivery::Direct => (grant::CPU_INTERFACE, gicc),
+        Delivery::Injected => (grant::VIRTUAL_INTERFACE, gicv),
+    };
+    let (ipa, pa, size) = (gicc.base.0, frame.base.0, interface_size(domain));
+    pieces.push(Piece { domain: id as u32, kind, ipa, pa, size, ..Piece::default() })
 }
 
 /// One mapping per run of device pages with one distance between guest and physical address.

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)] // fdt-rs offers no safe constructor
 
 use crate::finding::Finding;
+use crate::gicv2;
 use crate::memory::windows;
 use crate::shape::{self, MAX_DEPTH, word};
 use crate::work::{Report, Work};
@@ -92,7 +93,7 @@ pub(crate) fn dtb_promises_only_what_is_granted(
     // name and property in it, and its alignment.
     let tree = unsafe { DevTree::new(bytes) }.map_err(|_| "is refused by the reader")?;
     let mut reader = Reader { work, domain, d, gic: 0, gic_cells: 0, cpus: 0, report };
-    let version = if crate::gicv2::is_v2(work) { 2 } else { 3 };
+    let version = if gicv2::is_v2(work) { 2 } else { 3 };
     // The controller's phandle first: nodes before it may refer to it.
     let (mut gic, mut gic_cells) = (0, 0);
     each_node(&tree, &mut |path| {
@@ -231,7 +232,7 @@ impl Reader<'_, '_, '_, '_, '_> {
                 } else {
                     let emulated = windows(self.work, self.domain, self.d).iter().any(|(w, _)| w.contains_region(&ipa));
                     let granted = |kind| self.work.is_granted(self.domain, ipa, kind);
-                    size > 0 && (emulated || granted(grant::DEVICE) || granted(grant::CPU_INTERFACE))
+                    size > 0 && (emulated || granted(grant::DEVICE) || gicv2::KINDS.into_iter().any(granted))
                 };
                 if !holds {
                     self.report.add(Finding::DtbRegion { domain: self.domain, ipa });

@@ -246,13 +246,15 @@ fn i21_el2_devices_are_forbidden_to_domains(work: &Work<'_, '_>, el2: &El2<'_>, 
         let in_one_piece = (0..p.size / va::PAGE).map(|page| page * va::PAGE).all(|offset| {
             p.va.checked_add(offset).and_then(|va| el2.pa(va)).is_none_or(|at| at == pa.wrapping_add(offset))
         });
-        // A single page starts a device; redistributors lie side by side from the start of their region.
+        // A single page starts a device; redistributors lie side by side from the start of their region. The CPU interface's
+        // second page is where it has to be by the first.
         let starts = p.what == CONFIGURATION
             || work.facts(fact::FORBIDDEN).any(|f| {
                 let offset = pa.wrapping_sub(f.region.base.0 & !(va::PAGE - 1));
                 offset == 0 || (p.size > va::PAGE && f.region.contains(Pa(pa)) && offset % p.size == 0)
             });
-        if !in_one_piece || !starts {
+        let second = gicv2::second_page(work).is_some_and(|page| page == pa && p.pa == Some(page));
+        if !in_one_piece || !starts && !second {
             report.add(Finding::El2WrongTarget { va: p.va, pa: Pa(pa), what: p.what });
         }
         let again = purposes(work)
@@ -329,6 +331,7 @@ fn purposes<'a>(work: &Work<'a, '_>) -> impl Iterator<Item = Purpose> + use<'a> 
     let v2 = gicv2::is_v2(work);
     let gich = if h.gicc_va == 0 { 0 } else { h.gicc_va.wrapping_add(va::PAGE) };
     let gicc = work.facts(fact::CPU_INTERFACE).next().map(|f| f.region.base.0);
+    let dir = if gicv2::injects(work) { h.gicc_va.wrapping_add(2 * va::PAGE) } else { 0 };
     let offset = u64::from(h.blob_offset);
     let len = u64::from(h.blob_len).next_multiple_of(va::PAGE);
     let records = u64::from(h.records_len).next_multiple_of(va::PAGE);
@@ -344,6 +347,7 @@ fn purposes<'a>(work: &Work<'a, '_>) -> impl Iterator<Item = Purpose> + use<'a> 
         device(h.gicd_va, if v2 { va::PAGE } else { 0x1_0000 }, Some(h.gicd_ipa.0), "distributor"),
         device(h.gicc_va, va::PAGE, gicc, "CPU interface"),
         device(gich, va::PAGE, None, "virtual interface control"),
+        device(dir, va::PAGE, gicv2::second_page(work), "second page of the CPU interface"),
         device(page(h.console_va), va::PAGE, Some(page(h.console_pa.0)), "console UART"),
         device(page(h.log_va), va::PAGE, None, "log UART"),
     ];

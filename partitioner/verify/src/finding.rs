@@ -171,10 +171,12 @@ findings! {
         => "domain {domain} owns {is:#x} of INTID word {word}, its lines say {planned:#x}";
     /// A domain has a CPU interface that is not the GICv2's, not in its place, or twice.
     "I47" CpuInterface { domain: DomainId, pa: PaRegion }
-        => "domain {domain} is granted {pa} as the CPU interface, which it is not, or twice";
+        => "domain {domain} is granted {pa} as its CPU interface, which that is not, or twice";
+    /// A domain has none, on a GICv2.
+    "I47" NoCpuInterface { domain: DomainId } => "domain {domain} has no CPU interface";
     /// A domain reads the console where EL2 has no interrupt for that.
     "I47" InputWithoutInterrupt { domain: DomainId }
-        => "domain {domain} reads the console, but all interrupts of its CPUs go to it";
+        => "domain {domain} reads the console, but the hypervisor has no interrupt for that";
     /// A guest could send the hypervisor's SGI.
     "I35" KickOwned { domain: DomainId } => "domain {domain} owns the hypervisor's SGI";
     /// Performance counters are granted by half.

@@ -1,36 +1,70 @@
-//! What is different with a GICv2 (I47): a page that several domains have, CPUs by their interface number, and no duty of
+//! What is different with a GICv2 (I47): pages that several domains have, CPUs by their interface number, and no duty of
 //! EL2 on a CPU whose interrupts go to a guest.
 
 use crate::finding::Finding;
-use crate::memory::id;
 use crate::work::{Report, Work};
 use cofferdam_plan::audit::{fact, grant};
-use cofferdam_plan::{CpuIndex, Domain, DomainFlags, DomainId, HeaderFlags, NO_INTID, NO_WINDOW, va};
+use cofferdam_plan::{Cpu, CpuIndex, Domain, DomainFlags, DomainId, HeaderFlags, NO_INTID, NO_WINDOW, PaRegion, va};
+
+/// What a domain has of a GICv2: its CPUs' interfaces, physical or virtual ones.
+pub(crate) const KINDS: [u32; 2] = [grant::CPU_INTERFACE, grant::VIRTUAL_INTERFACE];
 
 /// Whether the plan is for a GICv2.
 pub(crate) fn is_v2(work: &Work<'_, '_>) -> bool {
     work.plan.header.flags & HeaderFlags::GICV2 != 0
 }
 
+/// Whether it is, and EL2 takes the interrupts of a domain.
+pub(crate) fn injects(work: &Work<'_, '_>) -> bool {
+    is_v2(work) && work.domains().any(|(_, d)| is_injected(d))
+}
+
+/// Where the CPU interface's second page is (GICC_DIR).
+pub(crate) fn second_page(work: &Work<'_, '_>) -> Option<u64> {
+    work.facts(fact::CPU_INTERFACE).next().map(|f| f.region.base.0.wrapping_add(va::PAGE))
+}
+
+fn is_injected(d: &Domain) -> bool {
+    d.flags & DomainFlags::INJECTED != 0
+}
+
 pub(crate) fn prove(work: &Work<'_, '_>, report: &mut Report<'_>) {
-    i47_cpu_interface_is_one_page(work, report);
+    i47_a_domain_has_the_interface_of_its_delivery(work, report);
     i47_cpu_interfaces_have_one_cpu(work, report);
     i47_el2_has_no_duty(work, report);
 }
 
-/// I47: there is one CPU interface, forbidden but for its first page; that page, and nothing else, is granted as such, at its
-/// own address and once to a domain. Without a GICv2 there is none.
-pub(crate) fn i47_cpu_interface_is_one_page(work: &Work<'_, '_>, report: &mut Report<'_>) {
+/// I47: there is one CPU interface, forbidden but for its first page, and where a domain has injected delivery a virtual one of
+/// two pages apart from it. Every domain has one of them at the physical one's address, once: the virtual one if and only if its
+/// delivery is injected. Without a GICv2 there is none.
+pub(crate) fn i47_a_domain_has_the_interface_of_its_delivery(work: &Work<'_, '_>, report: &mut Report<'_>) {
     let v2 = is_v2(work);
     let page = work.facts(fact::CPU_INTERFACE).next().map(|f| f.region);
     let sound = page.is_none_or(|page| page.size == va::PAGE && work.is_covered(page, fact::FORBIDDEN));
     if work.facts(fact::CPU_INTERFACE).count() != usize::from(v2) || !sound {
         report.add(Finding::BadHeader { field: "GICv2 CPU interface" });
     }
-    for g in work.audit.grants.iter().filter(|g| g.kind == grant::CPU_INTERFACE) {
-        let again = work.audit.grants.iter().filter(|o| o.kind == g.kind && o.domain == g.domain).count() > 1;
-        if page != Some(g.pa) || g.ipa.base.0 != g.pa.base.0 || again {
-            report.add(Finding::CpuInterface { domain: id(g), pa: g.pa });
+    let virtual_page = work.facts(fact::VIRTUAL_INTERFACE).next().map(|f| f.region);
+    let whole = page.map(|page| PaRegion { size: 2 * va::PAGE, ..page });
+    let sound = virtual_page.is_none_or(|pages| {
+        let apart = whole.is_some_and(|whole| !whole.overlaps(&pages));
+        pages.size == 2 * va::PAGE && apart && work.is_covered(pages, fact::FORBIDDEN)
+    });
+    if work.facts(fact::VIRTUAL_INTERFACE).count() != usize::from(injects(work)) || !sound {
+        report.add(Finding::BadHeader { field: "GICv2 virtual CPU interface" });
+    }
+    for (domain, d) in work.domains() {
+        let (kind, is) = if is_injected(d) { (KINDS[1], virtual_page) } else { (KINDS[0], page) };
+        let mut count = 0;
+        for g in work.grants_of(domain).filter(|g| KINDS.contains(&g.kind)) {
+            count += 1;
+            let at = page.map(|page| page.base.0);
+            if g.kind != kind || is != Some(g.pa) || at != Some(g.ipa.base.0) || count > 1 {
+                report.add(Finding::CpuInterface { domain, pa: g.pa });
+            }
+        }
+        if count == 0 && v2 {
+            report.add(Finding::NoCpuInterface { domain });
         }
     }
 }
@@ -53,17 +87,28 @@ pub(crate) fn i47_cpu_interfaces_have_one_cpu(work: &Work<'_, '_>, report: &mut 
     }
 }
 
-/// I47: EL2 takes no interrupt while a guest has the CPU interface, so none is planned for it and nobody reads the console.
+/// I47: EL2 takes no interrupt while a guest has the CPU interface: the console's is planned for a CPU of a domain with injected
+/// delivery, so is who looks after watchdogs, and without it nobody reads the console. Group 0 is not EL2's.
 pub(crate) fn i47_el2_has_no_duty(work: &Work<'_, '_>, report: &mut Report<'_>) {
     let h = work.plan.header;
     if !is_v2(work) {
         return;
     }
-    if h.flags & HeaderFlags::GROUP0 != 0 || h.console_intid != NO_INTID {
+    let able = |cpu: Option<&Cpu>| {
+        let domain = cpu.and_then(|cpu| work.plan.domains.get(usize::from(cpu.domain)));
+        domain.is_some_and(is_injected)
+    };
+    let taker = work.plan.cpus.get(usize::from(h.housekeeping_cpu.0));
+    let takes = h.console_intid != NO_INTID;
+    if h.flags & HeaderFlags::GROUP0 != 0 || takes && !able(taker) {
         report.add(Finding::BadHeader { field: "console_intid" });
     }
+    for (i, _) in work.plan.cpus.iter().enumerate().filter(|(_, cpu)| cpu.watch_ms != 0 && !able(Some(cpu))) {
+        let why = "looks after a watchdog, but all its interrupts go to its domain";
+        report.add(Finding::BadCpu { cpu: CpuIndex(i as u16), why });
+    }
     let reads = |d: &Domain| d.flags & (DomainFlags::CONSOLE | DomainFlags::OUTPUT_ONLY) == DomainFlags::CONSOLE;
-    for (domain, _) in work.domains().filter(|(_, d)| reads(d)) {
+    for (domain, _) in work.domains().filter(|(_, d)| !takes && reads(d)) {
         report.add(Finding::InputWithoutInterrupt { domain });
     }
 }

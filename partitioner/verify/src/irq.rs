@@ -98,8 +98,8 @@ pub(crate) fn i10_counters_and_their_interrupt_come_together(id: DomainId, d: &D
 pub(crate) fn i43_delivery_has_what_it_needs(work: &Work<'_, '_>, id: DomainId, d: &Domain, report: &mut Report<'_>) {
     let injected = d.flags & DomainFlags::INJECTED != 0;
     let lines = work.lines().filter(|l| l.kind == line::MAINTENANCE && l.domain == u32::from(id.0)).count();
-    let flags = work.plan.header.flags;
-    let able = flags & HeaderFlags::GICV2 == 0 && (d.vcpu_count == 1 || flags & HeaderFlags::GROUP0 != 0);
+    // From a GICv2 EL2 has every interrupt of the domain's CPUs, and its kick among them.
+    let able = d.vcpu_count == 1 || gicv2::is_v2(work) || work.plan.header.flags & HeaderFlags::GROUP0 != 0;
     if lines != usize::from(injected) || injected && !able {
         report.add(Finding::BadDelivery { domain: id });
     }
@@ -186,7 +186,8 @@ pub(crate) fn i37_distributor_type_hides_the_rest(work: &Work<'_, '_>, report: &
     }
 }
 
-/// I48, I50: EL2's interrupts are an SGI and SPIs that no domain has, and the plan says that it needs Group 0 for them.
+/// I48, I50: EL2's interrupts are an SGI and SPIs that no domain has, and the plan says that it needs Group 0 for them (on a
+/// GICv2, `gicv2` says what they need).
 pub(crate) fn i48_i50_el2_interrupts_are_its_own(work: &Work<'_, '_>, report: &mut Report<'_>) {
     let h = work.plan.header;
     if h.kick_sgi.0 > 15 {
@@ -196,7 +197,8 @@ pub(crate) fn i48_i50_el2_interrupts_are_its_own(work: &Work<'_, '_>, report: &m
         return;
     }
     let own = work.lines().any(|l| l.intid == h.console_intid && l.kind == line::HYPERVISOR);
-    if !h.console_intid.is_spi() || !own || h.flags & HeaderFlags::GROUP0 == 0 {
+    let able = gicv2::is_v2(work) || h.flags & HeaderFlags::GROUP0 != 0;
+    if !h.console_intid.is_spi() || !own || !able {
         report.add(Finding::BadHeader { field: "console_intid" });
     }
     // Who reads first pays for it, and the readers after it owe it nothing else.

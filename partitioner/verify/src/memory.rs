@@ -3,6 +3,7 @@
 //! `stage2` then proves that the tables say exactly what the grants say; together that is isolation.
 
 use crate::finding::Finding;
+use crate::gicv2;
 use crate::header::kind_name;
 use crate::regime;
 use crate::work::{Report, Work};
@@ -37,7 +38,7 @@ pub(crate) fn i18_no_memory_in_two_grants(work: &Work<'_, '_>, report: &mut Repo
     // Ascending by base: a grant overlaps an earlier one only if it overlaps the one that reaches furthest.
     let mut furthest: Option<&Grant> = None;
     // What may be in several grants is held apart, and forbidden to every other kind.
-    for g in work.grants_by_pa().filter(|g| g.kind != grant::CPU_INTERFACE) {
+    for g in work.grants_by_pa().filter(|g| !gicv2::KINDS.contains(&g.kind)) {
         if let Some(earlier) = furthest
             && let Some(pa) = earlier.pa.intersection(&g.pa)
         {
@@ -65,9 +66,9 @@ pub(crate) fn i20_grant_is_of_its_kind(work: &Work<'_, '_>, g: &Grant, report: &
 
 /// I18, I21: no grant touches the hypervisor's memory, reserved memory, or registers no domain may reach.
 pub(crate) fn i18_i21_nothing_forbidden_is_granted(work: &Work<'_, '_>, g: &Grant, report: &mut Report<'_>) {
-    // The one page of forbidden registers that is granted: `gicv2` holds it apart.
+    // The pages of forbidden registers that are granted: `gicv2` holds them apart.
     let kinds = [fact::HYPERVISOR, fact::RESERVED, fact::FORBIDDEN];
-    for kind in kinds.into_iter().take(if g.kind == grant::CPU_INTERFACE { 2 } else { 3 }) {
+    for kind in kinds.into_iter().take(if gicv2::KINDS.contains(&g.kind) { 2 } else { 3 }) {
         for f in work.facts(kind) {
             if let Some(pa) = f.region.widened(va::PAGE).intersection(&g.pa) {
                 report.add(Finding::GrantOverlaps { domain: id(g), pa, what: kind_name(kind) });
@@ -162,7 +163,7 @@ pub(crate) fn i21_emulated_windows_are_unmapped(
 /// watchdog has no registers, the last two without PCI functions and without MSIs.
 pub(crate) fn windows(work: &Work<'_, '_>, domain: DomainId, d: &Domain) -> [(IpaRegion, &'static str); 6] {
     let h = work.plan.header;
-    let v2 = crate::gicv2::is_v2(work);
+    let v2 = gicv2::is_v2(work);
     let watchdog = if d.watchdog_ipa != NO_WINDOW { WATCHDOG_SIZE } else { 0 };
     let owner = work.plan.pci.and_then(|pci| pci.owners.get(usize::from(domain.0)));
     let pci = |pick: fn(&PciDomain) -> Ipa, size| match owner.map(pick) {

@@ -168,7 +168,7 @@ pub(crate) fn records_are_well_formed(plan: &Plan<'_>, audit: &AuditView<'_>, re
         if !f.region.is_valid() {
             bad("facts", i, "the range wraps");
         }
-        if !(fact::RAM..=fact::TRUSTED_DMA).contains(&f.kind) {
+        if !(fact::RAM..=fact::VIRTUAL_INTERFACE).contains(&f.kind) {
             bad("facts", i, "the kind is unknown");
         }
         let owner = match f.kind {
@@ -189,7 +189,7 @@ pub(crate) fn records_are_well_formed(plan: &Plan<'_>, audit: &AuditView<'_>, re
         if !g.ipa.is_aligned(va::PAGE) || !g.pa.is_aligned(va::PAGE) {
             bad("grants", i, "a range is not 4 KiB aligned");
         }
-        if !(grant::RAM..=grant::CPU_INTERFACE).contains(&g.kind) || g.domain >= domains {
+        if !(grant::RAM..=grant::VIRTUAL_INTERFACE).contains(&g.kind) || g.domain >= domains {
             bad("grants", i, "the kind or the domain is unknown");
         }
     }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use cofferdam_plan::audit::{Fact, Grant, Name, fact, grant};
+use cofferdam_plan::audit::{Fact, Grant, Line, Name, fact, grant, line};
 use cofferdam_plan::*;
 use cofferdam_verify::{Finding, Refusal};
 use common::*;
@@ -59,8 +59,33 @@ fn the_plan_is_sound() {
     assert!(result.is_ok(), "{findings:#?}");
 }
 
-fn finds(what: &str, change: impl FnOnce(&mut Build), expected: impl Fn(&Finding) -> bool) {
-    let mut build = two();
+/// The same, `alpha` with injected delivery: its CPU takes what is typed, which it reads, and looks after the watchdog of `beta`.
+/// Grant 5 is its virtual CPU interface, the last fact says where that is.
+fn injected() -> Build {
+    let mut b = two();
+    b.domains[0].flags = DomainFlags::CONSOLE | DomainFlags::INPUT | DomainFlags::INJECTED;
+    b.domains[1].flags = DomainFlags::CONSOLE;
+    let line = |intid, domain, kind| Line { intid: IntId(intid), domain, kind, edge: 0, name: Name::default() };
+    b.lines.extend([line(33, u32::MAX, line::HYPERVISOR), line(25, 0, line::MAINTENANCE)]);
+    b.header.console_intid = IntId(33);
+    (b.domains[1].watchdog_ms, b.cpus[0].watch_ms) = (400, 100);
+    let pages = Fact { region: pa(GICV, 0x2000), kind: fact::VIRTUAL_INTERFACE, owner: 0, name: Name::default() };
+    b.facts.push(pages);
+    (b.grants[5].ipa, b.grants[5].pa, b.grants[5].kind) =
+        (ipa(GICC, 0x2000), pa(GICV, 0x2000), grant::VIRTUAL_INTERFACE);
+    *b.stage2[0].last_mut().expect("it has leaves") = Map { at: GICC, pa: GICV, size: 0x2000, attributes: S2_DEVICE };
+    b.el2.push(Map { at: WINDOW + 0x2000, pa: GICC + 0x1000, size: 0x1000, attributes: EL2_DEVICE });
+    b.trees[0].get("intc@8000000").set("reg", &[0, GICD as u32, 0, 0x1000, 0, GICC as u32, 0, 0x2000]);
+    b
+}
+
+#[test]
+fn the_injected_plan_is_sound() {
+    let (result, findings) = injected().blob().verify();
+    assert!(result.is_ok(), "{findings:#?}");
+}
+
+fn finds(what: &str, mut build: Build, change: impl FnOnce(&mut Build), expected: impl Fn(&Finding) -> bool) {
     change(&mut build);
     let (result, findings) = build.blob().verify();
     assert_eq!(result, Err(Refusal::Findings(findings.len() as u32)), "{what}");
@@ -68,8 +93,8 @@ fn finds(what: &str, change: impl FnOnce(&mut Build), expected: impl Fn(&Finding
 }
 
 macro_rules! changes {
-    ($($test:ident: $change:expr => $expected:pat $(if $guard:expr)?,)*) => {
-        $(#[test] fn $test() { finds(stringify!($test), $change, |f| matches!(f, $expected $(if $guard)?)); })*
+    ($from:expr; $($test:ident: $change:expr => $expected:pat $(if $guard:expr)?,)*) => {
+        $(#[test] fn $test() { finds(stringify!($test), $from, $change, |f| matches!(f, $expected $(if $guard)?)); })*
     };
 }
 
@@ -79,6 +104,7 @@ fn move_to(b: &mut Build, to: u64, kind: u32) {
 }
 
 changes! {
+    two();
     second_page_granted: |b| move_to(b, GICC + 0x1000, grant::CPU_INTERFACE) => Finding::CpuInterface { .. },
     distributor_as_interface: |b| move_to(b, GICD, grant::CPU_INTERFACE) => Finding::CpuInterface { .. },
     control_as_interface: |b| move_to(b, GICH, grant::CPU_INTERFACE) => Finding::CpuInterface { .. },
@@ -138,6 +164,67 @@ changes! {
     }) => Finding::DtbUnreadable { .. },
     dtb_promises_the_second_page: |b| b.trees[0].get("intc@8000000").set(
         "reg", &[0, GICD as u32, 0, 0x1000, 0, GICC as u32, 0, 0x2000]) => Finding::DtbRegion { .. },
+}
+
+changes! {
+    injected();
+    physical_interface_of_an_injected: |b| {
+        (b.grants[5].ipa, b.grants[5].pa, b.grants[5].kind) = (ipa(GICC, 0x1000), pa(GICC, 0x1000), grant::CPU_INTERFACE);
+        *b.stage2[0].last_mut().unwrap() = Map { at: GICC, pa: GICC, size: 0x1000, attributes: S2_DEVICE };
+    } => Finding::CpuInterface { .. },
+    both_interfaces: |b| {
+        b.grants.push(Grant { domain: 0, ipa: ipa(GICC + 0x4000, 0x1000), ..b.grants[6] });
+        b.stage2[0].push(Map { at: GICC + 0x4000, pa: GICC, size: 0x1000, attributes: S2_DEVICE });
+    } => Finding::CpuInterface { .. },
+    no_interface_at_all: |b| {
+        b.grants.remove(5);
+        b.stage2[0].pop();
+    } => Finding::NoCpuInterface { .. },
+    virtual_interface_of_a_direct: |b| {
+        (b.grants[6].ipa, b.grants[6].pa, b.grants[6].kind) = (ipa(GICC, 0x2000), pa(GICV, 0x2000), grant::VIRTUAL_INTERFACE);
+        *b.stage2[1].last_mut().unwrap() = Map { at: GICC, pa: GICV, size: 0x2000, attributes: S2_DEVICE };
+    } => Finding::CpuInterface { .. },
+    delivery_swapped: |b| (b.domains[0].flags, b.domains[1].flags) = (b.domains[1].flags, b.domains[0].flags)
+        => Finding::CpuInterface { .. },
+    control_as_virtual_interface: |b| {
+        b.grants[5].pa = pa(GICH, 0x2000);
+        b.stage2[0].last_mut().unwrap().pa = GICH;
+    } => Finding::CpuInterface { .. },
+    control_said_to_be_virtual: |b| {
+        let last = b.facts.len() - 1;
+        b.facts[last].region = pa(GICC, 0x2000);
+        b.grants[5].pa = pa(GICC, 0x2000);
+        b.stage2[0].last_mut().unwrap().pa = GICC;
+    } => Finding::BadHeader { field: "GICv2 virtual CPU interface" },
+    virtual_interface_over_the_second_page: |b| {
+        let last = b.facts.len() - 1;
+        b.facts[last].region = pa(GICC + 0x1000, 0x2000);
+    } => Finding::BadHeader { .. },
+    virtual_interface_of_one_page: |b| {
+        let last = b.facts.len() - 1;
+        b.facts[last].region = pa(GICV, 0x1000);
+    } => Finding::BadHeader { .. },
+    virtual_interface_of_nobody: |b| b.domains[0].flags &= !DomainFlags::INJECTED => Finding::BadHeader { .. },
+    virtual_interface_elsewhere: |b| {
+        b.grants[5].ipa = ipa(GICC + 0x2000, 0x2000);
+        b.stage2[0].last_mut().unwrap().at = GICC + 0x2000;
+    } => Finding::CpuInterface { .. },
+    el2_maps_the_virtual_interface: |b| b.el2.push(Map { at: WINDOW + 0x4000, pa: GICV, size: 0x1000, attributes: EL2_DEVICE })
+        => Finding::El2MapsGuest { .. },
+    el2_has_no_second_page: |b| { b.el2.pop(); } => Finding::El2Unmapped { .. },
+    el2_has_another_second_page: |b| b.el2.last_mut().unwrap().pa = GICC + 0x2000 => Finding::El2WrongTarget { .. },
+    maintenance_missing: |b| { b.lines.pop(); } => Finding::BadDelivery { .. },
+    maintenance_of_the_other: |b| b.lines.last_mut().unwrap().domain = 1 => Finding::BadDelivery { .. },
+    input_pays_with_a_direct_cpu: |b| b.header.housekeeping_cpu = CpuIndex(1) => Finding::BadHeader { .. },
+    console_without_interrupt: |b| b.header.console_intid = NO_INTID => Finding::InputWithoutInterrupt { .. },
+    group0_of_an_injected: |b| b.header.flags |= HeaderFlags::GROUP0 => Finding::BadHeader { .. },
+    watcher_without_a_timer: |b| {
+        b.domains[1].watchdog_ms = 0;
+        (b.domains[0].watchdog_ms, b.domains[0].watcher) = (400, CpuIndex(1));
+        (b.cpus[0].watch_ms, b.cpus[1].watch_ms) = (0, 100);
+    } => Finding::BadCpu { why: "looks after a watchdog, but all its interrupts go to its domain", .. },
+    dtb_promises_three_pages: |b| b.trees[0].get("intc@8000000").set(
+        "reg", &[0, GICD as u32, 0, 0x1000, 0, GICC as u32, 0, 0x3000]) => Finding::DtbRegion { .. },
 }
 
 #[test]

@@ -10,6 +10,8 @@ pub mod deaf;
 #[cfg(target_os = "none")]
 pub mod first;
 #[cfg(target_os = "none")]
+pub mod interface;
+#[cfg(target_os = "none")]
 pub mod its;
 #[cfg(target_os = "none")]
 pub mod probe;

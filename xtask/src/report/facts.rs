@@ -99,7 +99,8 @@ impl Report {
                 fact::RESERVED => "reserved",
                 fact::FORBIDDEN => "in no domain's reach",
                 fact::HYPERVISOR => "hypervisor",
-                fact::CPU_INTERFACE => "each CPU's own, its domain's",
+                fact::CPU_INTERFACE => "each CPU's own, its domain's where delivery is direct",
+                fact::VIRTUAL_INTERFACE => "each CPU's own, its domain's where delivery is injected",
                 // Thousands on a real board; those granted stand with their domain.
                 _ => continue,
             };
@@ -119,40 +120,50 @@ impl Report {
                 (true, input) => format!(
                     "virtual PL011 at {:#x}, SPI {}{}",
                     domain.vuart_ipa.0,
-                    if domain.vuart_intid == NO_INTID { "none".into() } else { (domain.vuart_intid.0 - 32).to_string() },
+                    if domain.vuart_intid == NO_INTID {
+                        "none".into()
+                    } else {
+                        (domain.vuart_intid.0 - 32).to_string()
+                    },
                     if input { ", reads the console first" } else { "" }
                 ),
             };
-            let delivery = if flag(DomainFlags::INJECTED) && pci::sends(&plan, index) {
-                "injected, for the messages of its PCI functions, which arrive as LPIs: the hypervisor takes its interrupts and hands them on through list registers; each costs an exit. With delivery = \"direct\" functions use their pins, without exits"
-            } else if flag(DomainFlags::INJECTED) {
-                "injected, as the layout asks: the hypervisor takes its interrupts and hands them on through list registers, and can preempt it; each costs an exit"
-            } else if header.flags & HeaderFlags::GROUP0 != 0 {
-                "direct: its CPUs are its own, so interrupts go to EL1 with no exit; the hypervisor's own are Group 0 FIQs"
-            } else {
-                "direct: its CPUs are its own, so interrupts go to EL1 with no exit; the hypervisor needs none of its own"
-            };
+            let delivery = delivery(&plan, index, domain);
             let mut says = vec![
                 ("identity", format!("domain {index}, VMID {}", domain.vttbr >> 48)),
                 ("vCPUs", format!("{} on MPIDR {}", cpus.len(), cpus.join(", "))),
                 ("entry", format!("{:#x}, device tree at {:#x}", domain.entry.0, domain.dtb.0)),
                 ("console", console),
-                ("interrupt delivery", delivery.into()),
+                ("interrupt delivery", delivery),
                 ("lifecycle", lifecycle(&plan, domain)),
                 ("of its CPUs", grants(domain.flags)),
-                ("scrub", if flag(DomainFlags::SCRUB_AT_BOOT) { "before the first entry" } else { "on restart only" }.into()),
+                (
+                    "scrub",
+                    if flag(DomainFlags::SCRUB_AT_BOOT) { "before the first entry" } else { "on restart only" }.into(),
+                ),
             ];
             let is_mine = |owner: u32| owner as usize == index;
-            let mut memory = Table { title: "Memory map".into(), heads: vec!["guest address", "physical", "what", "node"], rows: vec![] };
+            let mut memory = Table {
+                title: "Memory map".into(),
+                heads: vec!["guest address", "physical", "what", "node"],
+                rows: vec![],
+            };
             for entry in audit.grants.iter().filter(|entry| is_mine(entry.domain)) {
                 let what = match entry.kind {
                     grant::RAM => "RAM",
                     grant::CPU_INTERFACE => "each CPU's own interrupt interface",
+                    grant::VIRTUAL_INTERFACE => "each CPU's own virtual interrupt interface",
                     _ => "device",
                 };
-                memory.rows.push(vec![entry.ipa.to_string(), entry.pa.to_string(), what.into(), audit.name(entry.name).into()]);
+                memory.rows.push(vec![
+                    entry.ipa.to_string(),
+                    entry.pa.to_string(),
+                    what.into(),
+                    audit.name(entry.name).into(),
+                ]);
             }
-            let mut lines = Table { title: "Interrupts".into(), heads: vec!["interrupt", "trigger", "what", "node"], rows: vec![] };
+            let mut lines =
+                Table { title: "Interrupts".into(), heads: vec!["interrupt", "trigger", "what", "node"], rows: vec![] };
             for entry in audit.lines.iter().filter(|entry| is_mine(entry.domain)) {
                 let what = match entry.kind {
                     line::DEVICE => "device",
@@ -163,11 +174,19 @@ impl Report {
                     line::PPI => "each vCPU's own",
                     _ => "hypervisor",
                 };
-                let name = if entry.intid.0 < 32 { format!("PPI {}", entry.intid.0.saturating_sub(16)) } else { format!("SPI {}", entry.intid.0 - 32) };
+                let name = if entry.intid.0 < 32 {
+                    format!("PPI {}", entry.intid.0.saturating_sub(16))
+                } else {
+                    format!("SPI {}", entry.intid.0 - 32)
+                };
                 let trigger = if entry.edge != 0 { "edge" } else { "level" };
                 lines.rows.push(vec![name, trigger.into(), what.into(), audit.name(entry.name).into()]);
             }
-            let mut images = Table { title: "Images".into(), heads: vec!["guest address", "what", "bytes", "place", "file", "SHA-256"], rows: vec![] };
+            let mut images = Table {
+                title: "Images".into(),
+                heads: vec!["guest address", "what", "bytes", "place", "file", "SHA-256"],
+                rows: vec![],
+            };
             for entry in audit.payloads.iter().filter(|entry| is_mine(entry.domain)) {
                 let what = match entry.kind {
                     payload::KERNEL => "kernel",
@@ -179,8 +198,19 @@ impl Report {
                 let found = (!name.is_empty()).then(|| guests.find(name));
                 let path = found.and_then(|found| found.path.as_deref()).map_or("generated".into(), repo::shown);
                 let hash = found.and_then(|found| found.bytes()).map_or(String::new(), sha256);
-                let place = if entry.pa.base.0 == header.base.0.wrapping_add(entry.offset) { "in the image, not copied" } else { "copied at boot" };
-                images.rows.push(vec![entry.ipa.to_string(), what.into(), entry.len.to_string(), place.into(), path, hash]);
+                let place = if entry.pa.base.0 == header.base.0.wrapping_add(entry.offset) {
+                    "in the image, not copied"
+                } else {
+                    "copied at boot"
+                };
+                images.rows.push(vec![
+                    entry.ipa.to_string(),
+                    what.into(),
+                    entry.len.to_string(),
+                    place.into(),
+                    path,
+                    hash,
+                ]);
             }
             let pci = pci::share(&plan, &audit, index, domain);
             says.extend(pci.says);
@@ -355,6 +385,38 @@ impl std::fmt::Display for HypervisorRam {
 
 fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
+}
+
+/// How interrupts reach a domain, and why so.
+fn delivery(plan: &Plan<'_>, index: usize, domain: &cofferdam_plan::Domain) -> String {
+    let header = plan.header;
+    let v2 = header.flags & HeaderFlags::GICV2 != 0;
+    if domain.flags & DomainFlags::INJECTED == 0 {
+        let own = if v2 {
+            "the hypervisor has none of its own there while the guest runs"
+        } else if header.flags & HeaderFlags::GROUP0 != 0 {
+            "the hypervisor's own are Group 0 FIQs"
+        } else {
+            "the hypervisor needs none of its own"
+        };
+        return format!("direct: its CPUs are its own, so interrupts go to EL1 with no exit; {own}");
+    }
+    if pci::sends(plan, index) {
+        let why = "injected, for the messages of its PCI functions, which arrive as LPIs: the hypervisor takes its interrupts and hands them on through list registers; each costs an exit. With delivery = \"direct\" functions use their pins, without exits";
+        return why.into();
+    }
+    let is_its = |cpu: &&cofferdam_plan::Cpu| usize::from(cpu.domain) == index;
+    let taker = plan.cpus.get(usize::from(header.housekeeping_cpu.0)).filter(|_| header.console_intid != NO_INTID);
+    let why = if v2 && taker.as_ref().is_some_and(is_its) {
+        "since its first CPU takes what is typed"
+    } else if v2 && plan.cpus.iter().filter(is_its).any(|cpu| cpu.watch_ms != 0) {
+        "since its first CPU looks after a watchdog"
+    } else {
+        "as the layout asks"
+    };
+    format!(
+        "injected, {why}: the hypervisor takes its interrupts and hands them on through list registers, and can preempt it; each costs an exit"
+    )
 }
 
 /// Who gets what is typed, who pays for it, and how that is changed.

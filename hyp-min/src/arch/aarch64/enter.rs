@@ -87,7 +87,7 @@ pub(crate) fn again(cpu: &'static PerCpu, entry: u64, context: u64) -> ! {
 fn prepare(cpu: &'static PerCpu) {
     registers::write_all(cpu);
     match &cpu.gicv2 {
-        Some(gic) => gic.give(),
+        Some(gic) => hand_over(cpu, gic),
         None => gicv3::cpu_interface(kick(cpu.plan()).is_some(), cpu.is_injected()),
     }
 }
@@ -107,7 +107,16 @@ fn set_up_gicv2(cpu: &'static PerCpu, gic: &Gic) {
         defmt::error!("refused: CPU {=u16} has GIC target {=u32:#x}, planned {=u32:#x}", index, target, planned);
         park::fault(cpu, park::Reason::InterruptController);
     }
-    gic.give();
+    hand_over(cpu, gic);
+}
+
+/// The CPU interface is the guest's from now on, or a virtual one is.
+fn hand_over(cpu: &PerCpu, gic: &Gic) {
+    if cpu.is_injected() {
+        gic.inject();
+    } else {
+        gic.give();
+    }
 }
 
 /// Group 0 ownership is probed, not believed (invariant I48): the kick SGI, sent to this CPU, must show as an FIQ. Which of

@@ -26,6 +26,8 @@ const UIE: u64 = 1 << 1;
 const NPIE: u64 = 1 << 3;
 
 impl Interface for PerCpu {
+    const BANKED: bool = false;
+
     fn count(&self) -> usize {
         (mrs!("ich_vtr_el2") & 0xF) as usize + 1
     }
@@ -42,6 +44,7 @@ impl Interface for PerCpu {
             priority: (value >> PRIORITY_SHIFT) as u8,
             pending: value & PENDING != 0,
             active: value & ACTIVE != 0,
+            source: 0,
         }
     }
 
@@ -60,11 +63,11 @@ impl Interface for PerCpu {
         super::write_list_register(n as u64 & (MOST as u64 - 1), value);
     }
 
-    fn pend(&self, intid: u32) {
-        if intid < 32 {
-            self.redistributor.pend(IntId(intid));
+    fn pend(&self, entry: Entry) {
+        if entry.intid < 32 {
+            self.redistributor.pend(IntId(entry.intid));
         } else {
-            self.distributor.set_line(IntId(intid), true);
+            self.distributor.set_line(IntId(entry.intid), true);
         }
     }
 
@@ -78,13 +81,24 @@ impl Interface for PerCpu {
     }
 
     fn recheck_elsewhere(&self) {
-        for (vcpu, other) in self.state.vcpus.iter().enumerate().take(self.domain().vcpu_count as usize) {
-            if vcpu != self.vcpu && other.state.load(Ordering::Acquire) == vcpu::ON {
-                other.recheck.store(true, Ordering::Release);
-                park::wake(self, vcpu);
-            }
+        recheck_elsewhere(self);
+    }
+}
+
+/// Has the other vCPUs of this CPU's domain look at their list registers again.
+#[inline(never)]
+pub(super) fn recheck_elsewhere(cpu: &PerCpu) {
+    for (vcpu, other) in cpu.state.vcpus.iter().enumerate().take(cpu.domain().vcpu_count as usize) {
+        if vcpu != cpu.vcpu && other.state.load(Ordering::Acquire) == vcpu::ON {
+            other.recheck.store(true, Ordering::Release);
+            park::wake(cpu, vcpu);
         }
     }
+}
+
+/// Whether another vCPU has asked this one to look at its list registers again.
+pub(super) fn is_asked(cpu: &PerCpu) -> bool {
+    cpu.state.vcpus.get(cpu.vcpu).is_some_and(|own| own.recheck.swap(false, Ordering::AcqRel))
 }
 
 /// A physical IRQ that vectors.S has acknowledged and not dealt with.
@@ -101,15 +115,15 @@ extern "C" fn trap_irq_injected(cpu: &'static PerCpu, intid: u32) {
         gicv3::mask(None);
         gicv3::deactivate(MAINTENANCE);
     } else {
-        inject::admit(&cpu.view, cpu, intid, priority);
+        inject::admit(&cpu.view, cpu, intid, priority, 0);
     }
 }
 
 /// This CPU has taken a kick.
 pub(crate) fn kicked(cpu: &PerCpu) {
-    let asked = cpu.state.vcpus.get(cpu.vcpu).is_some_and(|own| own.recheck.swap(false, Ordering::AcqRel));
-    if asked {
-        inject::recheck(&cpu.view, cpu, &|intid| frames::is_enabled(&cpu.distributor.0, &cpu.redistributor.0, intid));
+    if is_asked(cpu) {
+        let (shared, private) = (&cpu.distributor.0, &cpu.redistributor.0);
+        inject::recheck(&cpu.view, cpu, &|intid| frames::is_enabled::<_, PerCpu>(shared, private, intid));
     }
 }
 

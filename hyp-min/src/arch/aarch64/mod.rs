@@ -9,6 +9,7 @@ pub(crate) mod features;
 pub(crate) mod firmware;
 mod granted;
 pub(crate) mod inject;
+pub(crate) mod inject2;
 pub(crate) mod park;
 pub(crate) mod percpu;
 pub(crate) mod registers;
@@ -16,7 +17,7 @@ pub(crate) mod restart;
 pub(crate) mod revoke;
 pub(crate) mod traps;
 
-use crate::dev::gicv3;
+use crate::dev::{gicv2, gicv3};
 use cofferdam_plan::limits::MAX_RECORDS;
 use cofferdam_plan::{Cpu, Header, MAGIC, VERSION, va};
 use core::arch::global_asm;
@@ -52,6 +53,13 @@ global_asm!(
     LPIS = const percpu::LPIS,
     DISTRIBUTOR = const percpu::DISTRIBUTOR,
     ISPENDR = const gicv3::ISPENDR,
+    GICC = const percpu::GICC,
+    IAR = const gicv2::GICC_IAR,
+    EOIR = const gicv2::GICC_EOIR,
+    RPR = const gicv2::GICC_RPR,
+    // GICH is mapped behind GICC.
+    ELRSR = const va::PAGE + gicv2::GICH_ELRSR as u64,
+    LR0 = const va::PAGE + gicv2::GICH_LR as u64,
 );
 
 unsafe extern "C" {
@@ -63,7 +71,7 @@ unsafe extern "C" {
     static _plan: u8;
     /// The vector table of EL2.
     static vectors: u8;
-    /// The same where interrupts are injected.
+    /// The same where interrupts are injected from a GICv3.
     static vectors_injected: u8;
     /// See boot.S.
     static scrub_off: u8;

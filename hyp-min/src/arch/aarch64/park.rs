@@ -5,7 +5,7 @@
 
 use super::percpu::PerCpu;
 use super::registers::mrs;
-use super::{enter, firmware, inject, restart, revoke};
+use super::{enter, firmware, inject, inject2, restart, revoke};
 use crate::deadline::Duty;
 use crate::dev::{gicv3, its};
 use crate::state::{self, DomainState, Status, vcpu};
@@ -13,7 +13,7 @@ use crate::{console, pci};
 use cofferdam_plan::{Domain, Policy};
 use core::sync::atomic::Ordering;
 use hyp_min::vdev::sgi::Targets;
-use hyp_min::vdev::{dist2, syndrome};
+use hyp_min::vdev::{View, dist2, syndrome};
 
 /// Why a domain is parked.
 #[derive(Clone, Copy, PartialEq, Eq, defmt::Format)]
@@ -199,6 +199,7 @@ impl Subject<'_> {
             match (self.foreign, enter::kick(cpu.plan())) {
                 (None, _) if vcpu != cpu.vcpu => wake(cpu, vcpu),
                 (Some(targets), Some(kick)) => _ = targets.kick(vcpu, kick).inspect(|value| gicv3::send_group0(*value)),
+                (Some(_), None) => wake_foreign(cpu, self.domain, vcpu),
                 _ => {}
             }
         }
@@ -275,6 +276,14 @@ pub(crate) fn wake(cpu: &PerCpu, vcpu: usize) {
     }
 }
 
+/// Kicks a vCPU of another domain, on a GICv2. The guest of one with direct delivery may take it for an SGI: its domain has ended.
+fn wake_foreign(cpu: &PerCpu, domain: &Domain, vcpu: usize) {
+    let view = View { domain, ..cpu.view };
+    if let (Some(gic), Some(value)) = (&cpu.gicv2, dist2::kick(&view, vcpu, cpu.plan().header.kick_sgi)) {
+        gic.send(value);
+    }
+}
+
 /// A CPU without a vCPU to run stays here: one that is off and waits for CPU_ON, one whose domain has ended, one whose domain
 /// starts again. It goes on serving EL2's own interrupts.
 pub(crate) fn stand_by(cpu: &'static PerCpu) -> ! {
@@ -295,10 +304,10 @@ pub(crate) fn stand_by(cpu: &'static PerCpu) -> ! {
     }
 }
 
-/// On a GICv2 the kick that comes with a start must not reach the guest, whose all interrupts are: it is taken here. The
+/// On a GICv2 the kick that comes with a start must not reach a guest whose all interrupts are: it is taken here. The
 /// caller of CPU_ON is between two instructions, or it has sent it before this CPU had set itself up; then it was lost.
 fn collect_kick(cpu: &'static PerCpu, kicked: bool) {
-    if cpu.gicv2.is_some() && !kicked {
+    if cpu.gicv2.is_some() && !cpu.is_injected() && !kicked {
         (0..1000).any(|_| super::traps::serve(cpu));
     }
 }
@@ -315,6 +324,9 @@ fn start(cpu: &'static PerCpu, kicked: bool) {
 /// Nothing of the guest keeps this CPU awake or holds off EL2's interrupts.
 pub(super) fn quiet(cpu: &'static PerCpu) {
     if let Some(gic) = &cpu.gicv2 {
+        if cpu.is_injected() {
+            inject2::leave(cpu, gic);
+        }
         return gic.take();
     }
     if cpu.is_injected() {

@@ -11,7 +11,7 @@ use crate::dev::gicv3::{Distributor, Redistributor};
 use crate::dev::its;
 use crate::log::Buffer;
 use crate::state::{DomainState, state_of};
-use cofferdam_plan::{CpuIndex, Domain, DomainFlags, DomainId, Plan, va};
+use cofferdam_plan::{CpuIndex, Domain, DomainFlags, DomainId, Ipa, NO_WINDOW, Plan, va};
 use core::cell::Cell;
 use hyp_min::vdev::View;
 use hyp_min::vdev::psci::Mitigations;
@@ -22,7 +22,7 @@ use hyp_min::vdev::sgi::Targets;
 pub(crate) struct PerCpu {
     /// x0 to x30 of the guest while it is trapped; index 31 is XZR and stays 0.
     x: [Cell<u64>; 32],
-    /// ICH_ELRSR_EL2 while all list registers are empty, where interrupts are injected. vectors.S looks at it.
+    /// ICH_ELRSR_EL2, or GICH_ELRSR0, while all list registers are empty, where interrupts are injected. vectors.S looks at it.
     lists: u32,
     /// Number of LPIs that this CPU takes, and where the SPI of each stands in the plan. vectors.S looks at them.
     lpi_count: u32,
@@ -33,6 +33,10 @@ pub(crate) struct PerCpu {
     pub(crate) id: DomainId,
     /// Its vCPU number there.
     pub(crate) vcpu: usize,
+    /// EL2 address of a GICv2's CPU interface, for vectors.S.
+    gicc: u64,
+    /// Where the guest's accesses to the distributor are looked for first: nowhere where a GICv2's are injected.
+    pub(crate) gicd_ipa: Ipa,
     /// The domain for the virtual interrupt controller.
     pub(crate) view: View<'static>,
     /// The domain's run-time state.
@@ -63,6 +67,8 @@ pub(super) const LISTS: usize = core::mem::offset_of!(PerCpu, lists);
 pub(super) const LPI_COUNT: usize = core::mem::offset_of!(PerCpu, lpi_count);
 pub(super) const LPIS: usize = core::mem::offset_of!(PerCpu, lpis);
 pub(super) const DISTRIBUTOR: usize = core::mem::offset_of!(PerCpu, distributor.0.base);
+/// The same of `gicc`.
+pub(super) const GICC: usize = core::mem::offset_of!(PerCpu, gicc);
 const _: () = assert!(size_of::<PerCpu>() + 0x1400 <= va::CPU_AREA as usize, "5 KiB of stack remain");
 
 impl PerCpu {
@@ -74,7 +80,11 @@ impl PerCpu {
         let gicv2 = Gic::of(plan.header);
         // ICH_VTR_EL2.ListRegs is one less than their number (IHI 0069, 12.4.12).
         let injected = domain.flags & DomainFlags::INJECTED != 0;
-        let lists = if injected { u32::MAX >> (31 - (mrs!("ich_vtr_el2") & 0xF)) } else { 0 };
+        let lists = match &gicv2 {
+            _ if !injected => 0,
+            Some(gic) => gic.all_lists(),
+            None => u32::MAX >> (31 - (mrs!("ich_vtr_el2") & 0xF)),
+        };
         let lpis = its::of_cpu(plan, index).map_or(&[][..], |(_, lpis)| lpis);
         let place = (cpu.area_va + va::CPU_AREA) as usize - size_of::<Self>();
         let value = Self {
@@ -85,6 +95,8 @@ impl PerCpu {
             index: CpuIndex(index as u16),
             id: DomainId(cpu.domain),
             vcpu: usize::from(cpu.vcpu),
+            gicc: plan.header.gicc_va,
+            gicd_ipa: if injected && gicv2.is_some() { NO_WINDOW } else { plan.header.gicd_ipa },
             view: View { plan, domain, vcpu: usize::from(cpu.vcpu), dist: &state.dist },
             state,
             // A GICv2 has no system registers to send by.

@@ -74,7 +74,7 @@ pub(crate) fn barrier() {
 fn traps(domain: &Domain, f: &Features, gicv2: bool) {
     // Physical IRQs go to EL1 (IMO 0) unless they are injected, FIQ and SError come here. FB and BSU stay 0: vCPUs do not
     // migrate. TSW stays 0: set/way operations are the guest's, and SWIO makes cleaning ones of those that would only invalidate (docs/decisions/0020).
-    // From a GICv2 every interrupt is the guest's, which may make FIQs of them.
+    // Straight from a GICv2 every interrupt is the guest's, which may make FIQs of them.
     let mut hcr = HCR_EL2::VM::SET
         + HCR_EL2::SWIO::SET
         + HCR_EL2::PTW::SET
@@ -85,7 +85,7 @@ fn traps(domain: &Domain, f: &Features, gicv2: bool) {
         + HCR_EL2::TIDCP::SET
         + HCR_EL2::TACR::SET
         + HCR_EL2::RW::SET;
-    if !gicv2 {
+    if !gicv2 || domain.flags & DomainFlags::INJECTED != 0 {
         hcr += HCR_EL2::FMO::SET;
     }
     if domain.flags & DomainFlags::TRAP_WFI != 0 {
@@ -272,7 +272,7 @@ fn optional(f: &Features) {
 
 /// The vectors of EL2, this CPU's own pointer, its own timer stopped.
 pub(crate) fn own(cpu: &PerCpu) {
-    let injected = cpu.is_injected();
+    let injected = cpu.is_injected() && cpu.gicv2.is_none();
     let table = if injected { &raw const super::vectors_injected } else { &raw const super::vectors };
     // SAFETY: both are tables of vectors.S, 2 KiB aligned and mapped executable.
     unsafe { core::arch::asm!("msr vbar_el2, {}", "isb", in(reg) table, options(nostack, preserves_flags)) };

@@ -5,7 +5,7 @@
 
 use super::percpu::PerCpu;
 use super::registers::{mrs, msr};
-use super::{calls, firmware, inject, park};
+use super::{calls, firmware, inject, inject2, park};
 use crate::deadline::Duty;
 use crate::dev::{gicv3, smmu};
 use crate::{console, pci, state, watchdog};
@@ -26,7 +26,7 @@ extern "C" fn trap_sync(cpu: &'static PerCpu, esr: u64) {
     sync::<false>(cpu, esr);
 }
 
-/// The same where interrupts are injected.
+/// The same where interrupts are injected from a GICv3.
 #[unsafe(no_mangle)]
 extern "C" fn trap_sync_injected(cpu: &'static PerCpu, esr: u64) {
     sync::<true>(cpu, esr);
@@ -104,8 +104,7 @@ fn data_abort<const INJECTED: bool>(cpu: &'static PerCpu, esr: u64) {
 /// The emulated frames, the distributor first.
 #[inline(always)]
 fn emulate<const INJECTED: bool>(cpu: &'static PerCpu, ipa: u64, size: u8, write: Option<u64>) -> Outcome {
-    let header = cpu.plan().header;
-    let offset = ipa.wrapping_sub(header.gicd_ipa.0);
+    let offset = ipa.wrapping_sub(cpu.gicd_ipa.0);
     if offset < u64::from(dist::FRAME_SIZE) {
         let access = Access { offset: offset as u32, size, write };
         if INJECTED {
@@ -117,7 +116,7 @@ fn emulate<const INJECTED: bool>(cpu: &'static PerCpu, ipa: u64, size: u8, write
             outcome => return outcome,
         }
     }
-    let offset = ipa.wrapping_sub(header.gicr_ipa.0);
+    let offset = ipa.wrapping_sub(cpu.plan().header.gicr_ipa.0);
     if offset < u64::from(cpu.domain().vcpu_count) * u64::from(redist::STRIDE) {
         let access = Access { offset: offset as u32, size, write };
         return if INJECTED { inject::redistributor(cpu, access) } else { redistributor(cpu, access) };
@@ -127,6 +126,11 @@ fn emulate<const INJECTED: bool>(cpu: &'static PerCpu, ipa: u64, size: u8, write
         let outcome = console::access(cpu, Access { offset: offset as u32, size, write });
         cpu.again.set(outcome.is_none());
         return outcome.unwrap_or(Outcome::Abort);
+    }
+    if let Some(gic) = &cpu.gicv2
+        && let Some(outcome) = inject2::distributor(cpu, gic, ipa, size, write)
+    {
+        return outcome;
     }
     match (watchdog::access(cpu, ipa, size, write), &cpu.plan().pci) {
         (Outcome::Abort, Some(view)) => pci::access(cpu, view, ipa, size, write),
@@ -228,7 +232,12 @@ pub(crate) fn serve(cpu: &'static PerCpu) -> bool {
         Some(gic) => gic.acknowledge(),
         None => gicv3::acknowledge().map(|intid| intid.0),
     };
-    let Some(taken) = taken else { return false };
+    taken.is_some_and(|taken| serve_taken(cpu, taken))
+}
+
+/// The same with one that has been acknowledged as `taken`. It ends it.
+#[inline(never)]
+pub(super) fn serve_taken(cpu: &'static PerCpu, taken: u32) -> bool {
     let plan = cpu.plan();
     let intid = if cpu.gicv2.is_some() { IntId(taken & 0x3FF) } else { IntId(taken) };
     let kicked = intid == plan.header.kick_sgi;
@@ -262,13 +271,20 @@ pub(crate) fn serve(cpu: &'static PerCpu) -> bool {
 
 /// Sleeps for the guest until an interrupt is pending, its own or EL2's.
 pub(crate) fn doze(cpu: &'static PerCpu) {
+    // What waits in a list register would not wake EL2, which has no virtual interrupts.
     let Some(gic) = &cpu.gicv2 else {
-        // What waits in a list register would not wake EL2, which has no virtual interrupts.
         if !(cpu.is_injected() && inject::is_pending(cpu)) {
             gicv3::sleep();
         }
         return;
     };
+    if cpu.is_injected() {
+        if !inject2::is_pending(cpu, gic) {
+            cortex_a::asm::barrier::dsb(cortex_a::asm::barrier::SY);
+            cortex_a::asm::wfi();
+        }
+        return;
+    }
     let kept = gic.borrow();
     cortex_a::asm::barrier::dsb(cortex_a::asm::barrier::SY);
     cortex_a::asm::wfi();
@@ -283,12 +299,6 @@ pub(crate) fn doze(cpu: &'static PerCpu) {
 extern "C" fn trap_fiq_injected(cpu: &'static PerCpu) {
     trap_fiq(cpu);
     inject::kicked(cpu);
-}
-
-/// IMO is 0: a physical IRQ never comes here.
-#[unsafe(no_mangle)]
-extern "C" fn trap_irq(cpu: &'static PerCpu) {
-    park::fault(cpu, park::Reason::UnhandledClass);
 }
 
 /// A physical SError is charged to the domain of the CPU that takes it (invariant I04). EL2 keeps SErrors masked, so one

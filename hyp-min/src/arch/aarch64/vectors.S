@@ -86,11 +86,6 @@
     b       return
 .endm
 
-// No physical IRQ comes to EL2 where delivery is direct.
-.macro IRQ_DIRECT
-    OTHER   trap_irq
-.endm
-
 // Injected delivery, the usual case (irq_rest comes back to the third instruction): a PPI or SPI, and all list registers are empty (so none holds the same). The interrupt stays active until the guest
 // ends it, only its priority is dropped. ICC_RPR_EL1 is 0x80 | p >> 1 for a guest's priority p. The rest is
 // vdev/inject.rs's to decide; INTIDs as in ICC_IAR1_EL1 (IHI 0069, 12.2.14, ICH_LR<n>_EL2 12.4.10).
@@ -123,6 +118,39 @@
     isb
 .endm
 
+// The same from a GICv2, whose registers lie in memory (IHI 0048, chapters 4 and 5). EL2's own interrupts come here too, with
+// a priority below 0x80. GICC_IAR has the sender of an SGI in bits 12:10. GICH_LR: HW 31, pending 28, priority 27:23 (the
+// upper five bits of p, 6:2 of GICC_RPR), physical INTID 19:10.
+.macro IRQ_INJECTED_V2
+    .balign 128
+    stp     x0, x1, [sp]
+    stp     x2, x3, [sp, #16]
+    ldr     x1, [sp, #{GICC}]
+    ldr     w0, [x1, #{IAR}]
+    dsb     sy
+    ldr     w2, [x1, #{ELRSR}]
+    ldr     w3, [sp, #{LISTS}]
+    cmp     w2, w3
+    b.ne    irq_rest_v2
+    sub     w2, w0, #16
+    cmp     w2, #1020 - 16
+    b.hs    irq_rest_v2
+    ldr     w2, [x1, #{RPR}]
+    tbz     w2, #7, irq_rest_v2
+    mov     w3, #0x90000000
+    orr     w3, w3, w0
+    bfi     w3, w0, #10, #10
+    lsr     w2, w2, #2
+    bfi     w3, w2, #23, #5
+    str     w3, [x1, #{LR0}]
+    str     w0, [x1, #{EOIR}]
+    ldp     x2, x3, [sp, #16]
+    ldp     x0, x1, [sp]
+    eret
+    dsb     nsh
+    isb
+.endm
+
 .macro TABLE sync, irq, fiq
     .balign 2048
     OWN     0
@@ -145,7 +173,8 @@
     .balign 2048
     .global vectors
 vectors:
-    TABLE   sync_any, IRQ_DIRECT, trap_fiq
+    // Where delivery is direct no IRQ comes to EL2 (IMO = 0).
+    TABLE   sync_any, IRQ_INJECTED_V2, trap_fiq
     .global vectors_injected
 vectors_injected:
     TABLE   sync_injected, IRQ_INJECTED, trap_fiq_injected
@@ -153,9 +182,26 @@ vectors_injected:
 return:
     RETURN
 
-// x0 has been acknowledged; x0 to x3 are saved. An LPI is a message of a function of this domain: the SPI that the plan has for it is
-// pending from now on, and ICC_IAR1_EL1 tells what comes of that. The loop ends when nothing is pending, or EL2's own
-// interrupts are, which are more urgent: then ICC_IAR1_EL1 reads 1023 (IHI 0069, 12.2.14).
+// x0 has been acknowledged; x0 to x3 are saved.
+.macro IRQ_REST target
+    stp     x4, x5, [sp, #32]
+    stp     x6, x7, [sp, #48]
+    stp     x8, x9, [sp, #64]
+    stp     x10, x11, [sp, #80]
+    stp     x12, x13, [sp, #96]
+    stp     x14, x15, [sp, #112]
+    stp     x16, x17, [sp, #128]
+    stp     x18, x19, [sp, #144]
+    str     x30, [sp, #240]
+    mov     w1, w0
+    mov     x0, sp
+    bl      \target
+    b       return
+.endm
+
+// An LPI is a message of a function of this domain: the SPI that the plan has for it is pending from now on, and ICC_IAR1_EL1 tells
+// what comes of that. The loop ends when nothing is pending, or EL2's own interrupts are, which are more urgent: then
+// ICC_IAR1_EL1 reads 1023 (IHI 0069, 12.2.14).
 irq_rest:
     subs    w1, w0, #{FIRST_LPI}
     b.lo    1f
@@ -173,19 +219,9 @@ irq_rest:
 2:  msr     S3_0_C12_C12_1, x0                  // ICC_EOIR1_EL1: an LPI has no active state
     dsb     sy
     b       vectors_injected + 0x480 + 8
-1:  stp     x4, x5, [sp, #32]
-    stp     x6, x7, [sp, #48]
-    stp     x8, x9, [sp, #64]
-    stp     x10, x11, [sp, #80]
-    stp     x12, x13, [sp, #96]
-    stp     x14, x15, [sp, #112]
-    stp     x16, x17, [sp, #128]
-    stp     x18, x19, [sp, #144]
-    str     x30, [sp, #240]
-    mov     w1, w0
-    mov     x0, sp
-    bl      trap_irq_injected
-    b       return
+1:  IRQ_REST trap_irq_injected
+irq_rest_v2:
+    IRQ_REST trap_irq_injected_v2
 
 .macro SYNC_ANY target
     stp     x20, x21, [sp, #160]

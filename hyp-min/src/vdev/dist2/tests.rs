@@ -167,3 +167,12 @@ fn no_access_touches_what_is_not_owned() {
         });
     }
 }
+
+#[test]
+fn senders_are_vcpus() {
+    as_vcpu(1, 0, true, |v, _| {
+        assert_eq!((sender(v, 3), sender(v, 4)), (0, 1));
+        assert_eq!((sender(v, 0), sender(v, 7), sender(v, 12)), (0, 0, 1), "a number has three bits");
+        assert_eq!((sent_by(v, 0), sent_by(v, 1), sent_by(v, 2), sent_by(v, 255)), (8, 16, 0, 0));
+    });
+}

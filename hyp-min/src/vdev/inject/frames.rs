@@ -5,6 +5,8 @@
 //! states look there too, a disabled or cleared interrupt is taken out, and active states are changed there only: the
 //! hardware's say whether EL2 may see an interrupt a second time. Of the list registers only those of the CPU that runs are
 //! in reach. What waits in another's shows as active; once disabled, it goes back when that one has been told.
+//!
+//! Of a GICv2 the distributor has the first 32 interrupts too, those of the CPU that asks.
 
 use super::{Interface, What, recheck, remove, used};
 use crate::vdev::{Access, Frame, Outcome, View, dist, redist};
@@ -19,7 +21,7 @@ const ICACTIVER: u32 = 0x380;
 /// Behind the last of them.
 const STATES_END: u32 = 0x400;
 
-/// One access to the distributor. `private` is this vCPU's own redistributor.
+/// One access to the distributor. `private` is this vCPU's own redistributor, of a GICv2 the distributor again.
 pub fn distributor<F: Frame, I: Interface>(
     view: &View<'_>,
     frame: &F,
@@ -31,12 +33,13 @@ pub fn distributor<F: Frame, I: Interface>(
     let is_word = size == 4 && offset & 3 == 0;
     if is_word && (ICENABLER..STATES_END).contains(&offset) {
         let word = offset >> 2 & 31;
-        let word = Word { view, frame, own: dist::own(view, word as usize), first: word * 32 };
+        let own = if I::BANKED && word == 0 { view.domain.owned[0] } else { dist::own(view, word as usize) };
+        let word = Word { view, frame, own, first: word * 32 };
         return word.access(offset, offset & !0x7F, write, Some(lrs), &|| dist::any(view, frame, access));
     }
     let outcome = dist::any(view, frame, access);
     if is_word && offset == dist::CTLR && write.is_some() {
-        recheck(view, lrs, &|intid| is_enabled(frame, private, intid));
+        recheck(view, lrs, &|intid| is_enabled::<F, I>(frame, private, intid));
         lrs.recheck_elsewhere();
     }
     outcome
@@ -65,9 +68,9 @@ pub fn redistributor<F: Frame, I: Interface>(
     outcome
 }
 
-/// Whether the hardware has `intid` enabled.
-pub fn is_enabled<F: Frame>(frame: &F, private: &F, intid: u32) -> bool {
-    let bits = if intid < 32 {
+/// Whether the hardware has `intid` enabled. `private` as for [`distributor`].
+pub fn is_enabled<F: Frame, I: Interface>(frame: &F, private: &F, intid: u32) -> bool {
+    let bits = if intid < 32 && !I::BANKED {
         private.read(redist::SGI_FRAME + ISENABLER, 4)
     } else {
         frame.read(ISENABLER + intid / 32 % 32 * 4, 4)
@@ -107,7 +110,11 @@ impl<F: Frame> Word<'_, F> {
                 outcome => outcome,
             };
         };
-        let bits = value as u32 & self.own;
+        let mut bits = value as u32 & self.own;
+        if I::BANKED && self.first == 0 && matches!(block, ISPENDR | ICPENDR) {
+            // Of SGIs these are read-only (IHI 0048, 4.3.7 and 4.3.8).
+            bits &= !0xFFFF;
+        }
         let what = match block {
             ICENABLER => What::Waiting,
             ICPENDR => What::Pending,

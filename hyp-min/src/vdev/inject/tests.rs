@@ -8,16 +8,17 @@ use crate::vdev::redist::STRIDE;
 use crate::vdev::{Access, Outcome};
 use core::cell::{Cell, RefCell};
 
-/// A CPU interface with `count` list registers, and the physical states of its interrupts.
-struct Fake {
+/// A CPU interface with `count` list registers, and the physical states of its interrupts. `V2`: of a GICv2.
+struct Fake<const V2: bool = false> {
     lrs: RefCell<Vec<Entry>>,
+    /// SGIs of a GICv2 with their sender in bits 12:10.
     pended: RefCell<Vec<u32>>,
     ended: RefCell<Vec<u32>>,
     held: Cell<Option<(u8, Until)>>,
     told: Cell<u32>,
 }
 
-impl Fake {
+impl<const V2: bool> Fake<V2> {
     fn new(count: usize) -> Self {
         Self {
             lrs: RefCell::new(vec![Entry::default(); count]),
@@ -30,7 +31,7 @@ impl Fake {
 
     fn set(&self, n: usize, intid: u32, priority: u8, state: &str) {
         let (pending, active) = (state.contains('p'), state.contains('a'));
-        self.lrs.borrow_mut()[n] = Entry { intid, priority, pending, active };
+        self.lrs.borrow_mut()[n] = Entry { intid, priority, pending, active, source: 0 };
     }
 
     fn list(&self) -> Vec<(u32, &'static str)> {
@@ -49,7 +50,9 @@ impl Fake {
     }
 }
 
-impl Interface for Fake {
+impl<const V2: bool> Interface for Fake<V2> {
+    const BANKED: bool = V2;
+
     fn count(&self) -> usize {
         self.lrs.borrow().len()
     }
@@ -63,9 +66,11 @@ impl Interface for Fake {
     fn put(&self, n: usize, entry: Entry) {
         self.lrs.borrow_mut()[n] = entry;
     }
-    fn pend(&self, intid: u32) {
-        assert!(self.lrs.borrow().iter().all(|e| e.intid != intid || !e.pending), "{intid} is in a list register");
-        self.pended.borrow_mut().push(intid);
+    fn pend(&self, entry: Entry) {
+        let Entry { intid, source, .. } = entry;
+        let is_it = |e: &Entry| (e.intid, e.source) == (intid, source) && e.pending;
+        assert!(!self.lrs.borrow().iter().any(is_it), "{intid} is in a list register");
+        self.pended.borrow_mut().push(intid | u32::from(source) << 10);
     }
     fn deactivate(&self, intid: u32) {
         self.ended.borrow_mut().push(intid);
@@ -95,8 +100,8 @@ fn domain0(run: impl FnOnce(&View<'_>, &Fake, &Memory)) {
 #[test]
 fn what_finds_room_stays_active_for_the_hardware() {
     domain0(|v, f, _| {
-        admit(v, f, 27, 0xA0);
-        admit(v, f, LEVEL, 0x80);
+        admit(v, f, 27, 0xA0, 0);
+        admit(v, f, LEVEL, 0x80, 0);
         assert_eq!(f.list(), [(27, "p"), (LEVEL, "p")]);
         assert_eq!(f.physical(), (vec![], vec![]));
         assert_eq!(f.held.get(), None);
@@ -106,12 +111,12 @@ fn what_finds_room_stays_active_for_the_hardware() {
 #[test]
 fn an_sgi_is_over_at_once_and_comes_once() {
     domain0(|v, f, _| {
-        admit(v, f, 3, 0x10);
-        admit(v, f, 3, 0x10);
+        admit(v, f, 3, 0x10, 0);
+        admit(v, f, 3, 0x10, 0);
         assert_eq!(f.list(), [(3, "p")]);
         assert_eq!(f.physical(), (vec![], vec![3, 3]));
         f.set(0, 3, 0x10, "a");
-        admit(v, f, 3, 0x10);
+        admit(v, f, 3, 0x10, 0);
         assert_eq!(f.list(), [(3, "pa")], "a second one while the first is handled");
     });
 }
@@ -123,7 +128,7 @@ fn what_a_foreign_domain_has_ended_comes_again_in_one_place() {
         f.set(2, LEVEL, 0x40, "a");
         f.set(3, 39, 0x40, "p");
         for intid in [EDGE, LEVEL, 39] {
-            admit(v, f, intid, 0x40);
+            admit(v, f, intid, 0x40, 0);
         }
         assert_eq!(f.list(), [(EDGE, "a"), (LEVEL, "a"), (39, "p")]);
         assert_eq!(f.physical(), (vec![EDGE], vec![]), "both are active again; the edge waits behind that");
@@ -136,14 +141,14 @@ fn the_least_urgent_waits_outside() {
         for (n, (intid, priority)) in [(27, 0x20), (LEVEL, 0x80), (EDGE, 0xC0), (39, 0x40)].into_iter().enumerate() {
             f.set(n, intid, priority, "p");
         }
-        admit(v, f, 42, 0x60);
+        admit(v, f, 42, 0x60, 0);
         assert_eq!(f.list(), [(27, "p"), (LEVEL, "p"), (42, "p"), (39, "p")]);
         assert_eq!(f.physical(), (vec![EDGE], vec![EDGE]), "an edge is remembered by the hardware");
         assert_eq!(f.held.get(), Some((0xC0, Until::NonePending)));
-        admit(v, f, 45, 0x60);
+        admit(v, f, 45, 0x60, 0);
         assert_eq!(f.physical(), (vec![], vec![LEVEL]), "a level comes by itself");
         assert_eq!(f.held.get(), Some((0x80, Until::NonePending)));
-        admit(v, f, VUART, 0x60);
+        admit(v, f, VUART, 0x60, 0);
         assert_eq!(f.physical(), (vec![VUART], vec![VUART]), "among equals the one that came first stays");
         assert_eq!(f.list(), [(27, "p"), (45, "p"), (42, "p"), (39, "p")]);
     });
@@ -155,8 +160,8 @@ fn what_the_guest_has_taken_is_never_thrown_out() {
         for n in 0..4 {
             f.set(n, 36 + 3 * n as u32, 0xF0, "a");
         }
-        admit(v, f, 27, 0);
-        admit(v, f, 2, 0);
+        admit(v, f, 27, 0, 0);
+        admit(v, f, 2, 0, 0);
         assert_eq!(f.list().len(), 4);
         assert_eq!(f.physical(), (vec![2], vec![27, 2]));
         assert_eq!(f.held.get(), Some((0, Until::AlmostEmpty)));
@@ -189,7 +194,7 @@ fn a_recheck_returns_what_is_disabled() {
     });
 }
 
-fn go(view: &View<'_>, f: &Fake, m: &Memory, offset: u32, write: Option<u64>) -> u64 {
+fn go<const V2: bool>(view: &View<'_>, f: &Fake<V2>, m: &Memory, offset: u32, write: Option<u64>) -> u64 {
     match distributor(view, &m, &m, f, Access { offset, size: 4, write }) {
         Outcome::Handled(value) => value,
         Outcome::Abort => panic!("{offset:#x} aborts"),
@@ -287,6 +292,62 @@ fn private_states_of_this_vcpu_and_of_another() {
     });
 }
 
+fn domain0_v2(run: impl FnOnce(&View<'_>, &Fake<true>, &Memory)) {
+    let mut board = fake::board(MPIDRS).with_gicv2();
+    board.icfgr[0] = 0;
+    board.view(0, &State::new(), |view| run(view, &Fake::new(4), &Memory::new(STRIDE as usize, 0)));
+}
+
+#[test]
+fn an_sgi_of_another_sender_waits_active() {
+    domain0_v2(|v, f, _| {
+        admit(v, f, 3, 0x10, 0);
+        assert_eq!(f.physical(), (vec![], vec![3]));
+        admit(v, f, 3, 0x10, 1);
+        assert_eq!(f.physical(), (vec![3 | 1 << 10], vec![]), "pending again, and not ended");
+        assert_eq!(f.get(0).source, 0);
+        admit(v, f, 3, 0x10, 0);
+        assert_eq!(f.physical(), (vec![], vec![3]), "of the same sender it is the same");
+        f.put(0, Entry { pending: false, active: true, ..f.get(0) });
+        admit(v, f, 3, 0x10, 0);
+        assert_eq!(f.list(), [(3, "pa")]);
+        f.physical();
+        // Whatever takes it out of its list register lets the other come.
+        f.put(0, Entry { active: false, ..f.get(0) });
+        recheck(v, f, &|_| false);
+        assert_eq!((f.list(), f.physical()), (vec![], (vec![3], vec![3])));
+        f.set(0, 3, 0, "a");
+        leave(v, f);
+        assert_eq!((f.list(), f.physical()), (vec![], (vec![], vec![3])));
+    });
+}
+
+#[test]
+fn banked_states_are_this_vcpus() {
+    domain0_v2(|v, f, m| {
+        f.set(0, 27, 0, "p");
+        f.set(1, 3, 0, "pa");
+        m.set(0x300, 4, bit(27) | bit(3));
+        m.set(0x200, 4, bit(5));
+        assert_eq!(go(v, f, m, 0x200, None), bit(27) | bit(3) | bit(5));
+        assert_eq!(go(v, f, m, 0x300, None), bit(3));
+        m.writes();
+        go(v, f, m, 0x200, Some(0xFFFF_FFFF));
+        assert_eq!(m.writes(), [], "the timer is pending, SGIs are not to be set");
+        go(v, f, m, 0x280, Some(bit(3) | bit(27)));
+        assert_eq!((f.list(), f.physical()), (vec![(3, "pa")], (vec![], vec![27])), "SGIs are not to be cleared");
+        go(v, f, m, 0x380, Some(bit(3)));
+        assert_eq!(f.list(), [(3, "p")]);
+        go(v, f, m, 0x180, Some(bit(3)));
+        assert_eq!((f.list(), f.physical()), (vec![], (vec![3], vec![3])));
+        assert_eq!(f.told.get(), 0, "nobody else has them");
+        f.set(0, 27, 0, "p");
+        m.set(0x100, 4, 0);
+        go(v, f, m, 0, Some(1));
+        assert_eq!((f.list(), f.told.get()), (vec![], 1), "enables are asked of the distributor");
+    });
+}
+
 /// Any sequence: every physical interrupt that was admitted is in exactly one list register or has been ended, each list
 /// register holds another one, and only own bits reach the hardware.
 #[test]
@@ -303,7 +364,7 @@ fn any_sequence_keeps_one_place_for_each() {
                     let intid = own[(pick >> 8) as usize % own.len()];
                     if !active.contains(&intid) {
                         active.extend((intid >= 16).then_some(intid));
-                        admit(v, f, intid, (pick >> 32) as u8);
+                        admit(v, f, intid, (pick >> 32) as u8, 0);
                     }
                 }
                 1 => {

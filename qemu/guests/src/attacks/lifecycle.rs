@@ -2,11 +2,12 @@
 #![allow(unsafe_code)] // memory of this domain's own; calls
 
 use super::address;
+use crate::deaf::become_deaf;
 use crate::probe::{load8, load32, load64, store16, store64};
 use crate::report::Report;
 use core::arch::asm;
 use core::time::Duration;
-use unikernel::{clock, cpu, write_sysreg};
+use unikernel::{clock, cpu};
 
 /// RAM of QEMU's `virt` with 2 GiB, in steps of a page that no copy of an image is smaller than.
 const RAM: (u64, u64) = (0x4000_0000, 0xC000_0000);
@@ -66,21 +67,11 @@ fn pat_for(length: Duration) {
     }
 }
 
-fn mute() {
-    cpu::mask();
-    write_sysreg!("icc_pmr_el1", 0);
-    write_sysreg!("icc_igrpen1_el1", 0);
-    write_sysreg!("icc_igrpen0_el1", 0);
-    write_sysreg!("icc_ap1r0_el1", 1);
-    write_sysreg!("daif", 0x3C0);
-    cpu::isb();
-}
-
 /// Pats for a while, then spins with everything masked that can be (I41).
 pub(super) fn spin_unpatted(report: &mut Report) {
     pat_for(Duration::from_millis(2500));
     report.check("patted", true, "");
-    mute();
+    become_deaf();
     loop {
         cpu::relax();
     }
@@ -90,7 +81,7 @@ pub(super) fn spin_unpatted(report: &mut Report) {
 pub(super) fn sleep_unpatted(report: &mut Report) {
     pat_for(Duration::from_millis(1000));
     report.check("patted", true, "");
-    mute();
+    become_deaf();
     loop {
         cpu::wfi();
     }
@@ -155,7 +146,7 @@ pub(super) fn watchdog_registers(report: &mut Report) {
     report.check("not patted: the first signal", read(WCS) & 2 != 0 && is_pending(), "");
     write(WRR, 0);
     report.check("patted: it is gone", read(WCS) & 2 == 0 && !is_pending(), "");
-    mute();
+    become_deaf();
     loop {
         cpu::relax();
     }

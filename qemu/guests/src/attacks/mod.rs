@@ -93,6 +93,7 @@ pub const ATTACKS: &[(&str, Attack)] = &[
     ("urgency", delivery::urgency),
     ("cross", delivery::cross),
     ("sgi-storm", delivery::sgi_storm),
+    ("senders", delivery::senders),
     ("every-register", delivery::every_register),
 ];
 
