@@ -319,7 +319,7 @@ fn i71_bits_are_permitted(space: &Space<'_>, rule: &Rule, report: &mut Report<'_
         }
         return;
     };
-    if rule.kind != allowed.kind && !(allowed.kind == RuleKind::RESET && rule.kind == RuleKind::REGISTER) {
+    if rule.kind != allowed.kind {
         bad("is of the wrong kind");
     }
     if allowed.kind == RuleKind::BAR {

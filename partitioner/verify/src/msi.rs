@@ -203,6 +203,8 @@ pub(crate) fn i49_commands_map_own_interrupts_only(work: &Work<'_, '_>, pci: &Pc
     };
     for i in (0..pci.pending.len() as u32).filter(|i| takes_lpis(pci, *i)) {
         expect(mapped(i), "collections, of which one is missing");
+        let read_again = commands(work, its).any(|c| c == Command::Invalidate { collection: i });
+        expect(read_again, "commands, of which none makes the LPIs' configuration known");
     }
 }
 
