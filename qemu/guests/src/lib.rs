@@ -8,6 +8,8 @@ pub mod attacks;
 #[cfg(target_os = "none")]
 pub mod deaf;
 #[cfg(target_os = "none")]
+pub mod edu;
+#[cfg(target_os = "none")]
 pub mod first;
 #[cfg(target_os = "none")]
 pub mod interface;

@@ -2,6 +2,7 @@
 
 mod calls;
 mod delivery;
+mod dma;
 mod exceptions;
 mod gic;
 mod gicv2;
@@ -95,6 +96,12 @@ pub const ATTACKS: &[(&str, Attack)] = &[
     ("sgi-storm", delivery::sgi_storm),
     ("senders", delivery::senders),
     ("every-register", delivery::every_register),
+    ("dma-outside", dma::outside),
+    ("dma-restart", dma::over_restarts),
+    ("dma-flood", dma::flood),
+    ("messages", dma::messages),
+    ("messages-table", dma::table),
+    ("messages-asleep", dma::asleep),
 ];
 
 /// The boot argument `key=0x…`.

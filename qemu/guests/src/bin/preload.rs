@@ -2,7 +2,8 @@
 //! it enters the image with junk in every register (I01, I26). It runs at EL2 in place of firmware, without a stack.
 //!
 //! What it is told lies at 0x4018_0000, where QEMU's loader device puts it: the image's entry, the start of the RAM to fill,
-//! its end. It has nothing of the unikernel but the linker script and the panic handler.
+//! its end, and, where not zero, where the `edu` at 00:06.0 is to write to a tenth of a second later; LPIs and the ITS are then left
+//! on, too (I63). It has nothing of the unikernel but the linker script and the panic handler.
 #![no_std]
 #![no_main]
 #![allow(unsafe_code)] // writes what nobody should
@@ -22,6 +23,7 @@ global_asm!(
     "preload_start:",
     "msr daifset, #15",
     "mov x0, #0x40180000",
+    "mov x9, x0",
     "ldp x20, x21, [x0]",
     "ldr x22, [x0, #16]",
     "ldr x0, =0x5EC2E75EC2E75EC2",
@@ -103,7 +105,40 @@ global_asm!(
     "add x6, x6, #0x20, lsl #12",
     "subs x7, x7, #1",
     "b.ne 5b",
+    // A device that masters the bus and is about to write; CPU 0's LPIs and an ITS, with their tables in RAM.
+    "ldr x8, [x9, #24]",
+    "cbz x8, 6f",
+    "movz x4, #0x40, lsl #32",
+    "movk x4, #0x1003, lsl #16",
+    "movz w5, #0x1000, lsl #16",
+    "str w5, [x4, #0x10]",
+    "mov w6, #6",
+    "str w6, [x4, #4]",
+    "mov x6, #0x40000",
+    "str x6, [x5, #0x80]",
+    "str x8, [x5, #0x88]",
+    "mov x6, #0x1000",
+    "str x6, [x5, #0x90]",
+    "mov x6, #3",
+    "str x6, [x5, #0x98]",
+    "movz x4, #0x080A, lsl #16",
+    "movz x5, #0x6000, lsl #16",
+    "movk x5, #15",
+    "str x5, [x4, #0x70]",
+    "movz x5, #0x6001, lsl #16",
+    "str x5, [x4, #0x78]",
+    "mov w5, #1",
+    "str w5, [x4]",
+    "movz x4, #0x0808, lsl #16",
+    "movz x5, #0x6002, lsl #16",
+    "orr x5, x5, #1 << 63",
+    "str x5, [x4, #0x100]",
+    "str x5, [x4, #0x108]",
+    "str x5, [x4, #0x80]",
+    "mov w5, #1",
+    "str w5, [x4]",
     // An active priority.
+    "6:",
     "msr icc_ap1r0_el1, x2",
     // Timers, all due.
     "mov x2, #1",

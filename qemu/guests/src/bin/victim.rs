@@ -59,6 +59,18 @@ fn main() {
             irq::enable(sgi);
         }
     }
+    // What a device of its sends arrives too; it has been told to send nothing.
+    let messages = platform::platform().fdt.find(|node| {
+        let is_it = node.is_compatible("arm,gic-v2m-frame");
+        is_it.then(|| Some((node.word("arm,msi-base-spi", 0)?, node.word("arm,msi-num-spis", 0)?))).flatten()
+    });
+    if let Some((first, count)) = messages {
+        for intid in first..first + count {
+            if irq::register(intid, stray).is_ok() {
+                irq::enable(intid);
+            }
+        }
+    }
     let rtc = rtc();
     if let Some((registers, intid)) = rtc {
         if irq::register(intid, alarm).is_ok() {
