@@ -10,6 +10,7 @@ mod granted;
 mod lifecycle;
 mod memory;
 mod mmio;
+mod pci;
 mod storms;
 mod sysregs;
 mod vcpus;
@@ -62,6 +63,12 @@ pub const ATTACKS: &[(&str, Attack)] = &[
     ("sizes", mmio::sizes),
     ("fetch", mmio::fetch_from_device),
     ("walk", mmio::walk_in_device),
+    ("pci-every-dword", pci::every_dword),
+    ("pci-bars", pci::base_addresses),
+    ("pci-foreign", pci::foreign),
+    ("pci-requests", pci::requests),
+    ("pci-config-storm", pci::config_storm),
+    ("pci-reset", pci::reset),
     ("wfi-storm", storms::wfi),
     ("wfe-storm", storms::wfe),
     ("trap-storm", storms::traps),

@@ -14,7 +14,7 @@ use unikernel::{clock, cpu, print, println, psci, write_sysreg};
 const LENGTH: Duration = Duration::from_millis(1500);
 
 /// Repeats `f` for the length of a storm; gives how often.
-fn storm(mut f: impl FnMut()) -> u64 {
+pub(super) fn storm(mut f: impl FnMut()) -> u64 {
     let end = clock::ticks() + clock::to_ticks(LENGTH);
     let mut count = 0;
     while clock::ticks() < end {

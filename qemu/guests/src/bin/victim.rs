@@ -8,6 +8,7 @@
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 use unikernel::mmio::Registers;
+use unikernel::pci::Host;
 use unikernel::{clock, irq, platform, println};
 
 unikernel::entry!(main);
@@ -40,6 +41,15 @@ fn alarm(_: u32) {
 
 fn stray(_: u32) {
     STRAYS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Dwords of configuration space that are not what `before` says, if it says something; and what they are.
+fn configuration(before: &mut Option<[u32; 64]>) -> usize {
+    let Some(host) = Host::find() else { return 0 };
+    let Some(function) = host.functions().next() else { return 64 };
+    let now = core::array::from_fn(|dword| host.read(function, dword as u16 * 4));
+    let before = before.get_or_insert(now);
+    now.iter().zip(before).filter(|(now, before)| now != before).count()
 }
 
 fn pattern(index: usize) -> u64 {
@@ -82,17 +92,22 @@ fn main() {
     let period = clock::to_ticks(PERIOD);
     let start = clock::ticks();
     let mut missed = 0;
+    let (mut before, mut moved) = (None, 0);
     for tick in 1..=ticks {
         let due = start + tick * period;
         clock::sleep_until(due);
         if clock::ticks() >= due + period {
             missed += 1;
         }
+        moved += configuration(&mut before);
         println!("{who}victim: tick {tick:03} of {ticks:03}, the quick brown fox jumps over the lazy dog");
     }
     println!("{who}victim: {ticks} ticks, {missed} missed");
     if rtc.is_some() {
         println!("{who}victim: {} alarm of its RTC", ALARMS.load(Ordering::Relaxed));
+    }
+    if before.is_some() {
+        println!("{who}victim: {moved} dwords of configuration space changed");
     }
     let changed =
         CANARY.iter().enumerate().filter(|(index, word)| word.load(Ordering::Relaxed) != pattern(*index)).count();
