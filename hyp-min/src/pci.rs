@@ -16,6 +16,7 @@ use hyp_min::vdev::config::{self, Device, RESETS_PER_SECOND};
 use hyp_min::vdev::{Access, Outcome, msi_frame};
 
 /// Function `index` of the plan.
+#[inline(always)]
 fn device<'a>(view: &PciView<'a>, index: usize, function: &'a Function) -> Device<'a, Ecam> {
     let rules = view.rules_of(function).unwrap_or(&[]);
     Device { function, rules, state: config_state(view.record, index), frame: Ecam(function.config_va) }
@@ -103,6 +104,22 @@ pub(crate) fn end(plan: &Plan<'_>, id: u16) -> bool {
     smmu::detach(view, view.functions_of(owner).unwrap_or(&[]), domain)
 }
 
+fn clock() -> (u64, u64) {
+    (console::now(), console::frequency())
+}
+
+/// Apart, as `write` is, so that a read saves fewer registers.
+#[inline(never)]
+fn comes_back(view: &PciView<'static>, index: u32, function: &Function) -> bool {
+    device(view, index as usize, function).comes_back(clock)
+}
+
+#[inline(never)]
+fn write(view: &PciView<'static>, index: u32, function: &Function, access: Access, written: u64) -> u64 {
+    device(view, index as usize, function).write(access, written, clock);
+    0
+}
+
 /// A guest's access to where nothing is mapped, the last that may be meant: its configuration space, its MSI frame.
 #[inline(never)]
 pub(crate) fn access(cpu: &PerCpu, view: &PciView<'static>, ipa: u64, size: u8, write: Option<u64>) -> Outcome {
@@ -114,13 +131,15 @@ pub(crate) fn access(cpu: &PerCpu, view: &PciView<'static>, ipa: u64, size: u8, 
             return Outcome::Abort;
         }
         let functions = view.functions_of(owner).unwrap_or(&[]);
-        let found = config::find(functions, offset).and_then(|n| Some((n, functions.get(n)?)));
-        let Some((n, function)) = found else { return Outcome::Handled(u64::MAX) };
-        return device(view, owner.first_function as usize + n, function).access(
-            access,
-            console::now(),
-            console::frequency(),
-        );
+        let found = config::find(functions, owner.first_function, access.offset);
+        let Some((function, index)) = found else { return Outcome::Handled(u64::MAX) };
+        let device = device(view, index as usize, function);
+        let value = match write {
+            _ if !device.is_there() && !comes_back(view, index, function) => u64::MAX,
+            Some(written) => self::write(view, index, function, access, written),
+            None => device.read(access),
+        };
+        return Outcome::Handled(value);
     }
     let offset = ipa.wrapping_sub(owner.frame.0);
     if offset < va::PAGE {

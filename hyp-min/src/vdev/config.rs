@@ -6,7 +6,7 @@
 //!
 //! References are to PCI Express Base 5.0.
 
-use super::{Access, Frame, Outcome};
+use super::{Access, Frame};
 use cofferdam_plan::pci::{CONFIG_SIZE, Function, FunctionFlags, Rule, RuleKind};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -100,10 +100,11 @@ pub struct Device<'a, F> {
     pub frame: F,
 }
 
-/// Which of a domain's `functions` the byte at `offset` of its configuration space belongs to.
-#[inline]
-pub fn find(functions: &[Function], offset: u64) -> Option<usize> {
-    functions.iter().position(|function| u64::from(function.devfn) == offset / CONFIG_SIZE)
+/// Which of a domain's `functions` the byte at `offset` of its configuration space belongs to, with its index in the plan; `first` is
+/// that of the first of them.
+#[inline(always)]
+pub fn find(functions: &[Function], first: u32, offset: u32) -> Option<(&Function, u32)> {
+    functions.iter().zip(first..).find(|(function, _)| u32::from(function.devfn) == offset / CONFIG_SIZE as u32)
 }
 
 /// Whether the access is one that a configuration request can carry: within one dword (7.2.2).
@@ -113,26 +114,37 @@ pub const fn is_request(access: Access) -> bool {
 }
 
 impl<F: Frame> Device<'_, F> {
-    /// A guest's access, for which [`is_request`] holds. `offset` counts from the start of the function. `now` and `frequency` are the
-    /// counter's.
-    #[inline]
-    pub fn access(&self, access: Access, now: u64, frequency: u64) -> Outcome {
-        if !self.is_there(now) {
-            return Outcome::Handled(u64::MAX);
-        }
-        let offset = access.offset as u16 & (CONFIG_SIZE as u16 - 4);
-        let (Some(rule), shift) = (self.rule(offset), (access.offset & 3) * 8) else { return Outcome::Handled(0) };
-        let Some(written) = access.write else { return Outcome::Handled(u64::from(self.read(rule) >> shift)) };
+    /// Whether it answers now. [`Device::comes_back`] may change that.
+    #[inline(always)]
+    pub fn is_there(&self) -> bool {
+        self.state.status.load(Ordering::Acquire) == ON
+    }
+
+    /// A guest's access, for which [`is_request`] holds, to a function that is there: what it reads.
+    #[inline(always)]
+    pub fn read(&self, access: Access) -> u64 {
+        self.rule(access).map_or(0, |rule| u64::from(self.dword(rule) >> ((access.offset & 3) * 8)))
+    }
+
+    /// The same where it writes `written`. `clock` gives the counter and its frequency.
+    #[inline(always)]
+    pub fn write(&self, access: Access, written: u64, clock: fn() -> (u64, u64)) {
+        let shift = (access.offset & 3) * 8;
         let lanes = (u32::MAX >> (32 - 8 * u32::from(access.size.clamp(1, 4)))) << shift;
-        self.write(rule, (written as u32) << shift, lanes, now.saturating_add(frequency / RESETS_PER_SECOND));
-        Outcome::Handled(0)
+        if let Some(rule) = self.rule(access) {
+            self.apply(rule, (written as u32) << shift, lanes, clock);
+        }
+    }
+
+    /// The rule for the dword that is accessed. Every rule before it is one of the dwords before it.
+    #[inline(always)]
+    fn rule(&self, access: Access) -> Option<&Rule> {
+        let offset = access.offset as u16 & (CONFIG_SIZE as u16 - 4);
+        let rules = self.rules.get(..usize::from(offset / 4) + 1).unwrap_or(self.rules);
+        rules.binary_search_by_key(&offset, |rule| rule.offset).ok().and_then(|at| rules.get(at))
     }
 
     #[inline(always)]
-    fn rule(&self, offset: u16) -> Option<&Rule> {
-        self.rules.binary_search_by_key(&offset, |rule| rule.offset).ok().and_then(|at| self.rules.get(at))
-    }
-
     fn get(&self, offset: u32) -> u32 {
         self.frame.read(offset, 4) as u32
     }
@@ -141,7 +153,8 @@ impl<F: Frame> Device<'_, F> {
         self.frame.write(offset, 4, u64::from(value));
     }
 
-    fn read(&self, rule: &Rule) -> u32 {
+    #[inline(always)]
+    fn dword(&self, rule: &Rule) -> u32 {
         if rule.kind == RuleKind::BAR {
             return self.base_address(rule).0;
         }
@@ -152,14 +165,16 @@ impl<F: Frame> Device<'_, F> {
         value | rule.constant
     }
 
-    /// Writes those bits of `value` that lie in `lanes` and that the rule grants. A reset ends at counter value `until`.
-    fn write(&self, rule: &Rule, value: u32, lanes: u32, until: u64) {
+    /// Writes those bits of `value` that lie in `lanes` and that the rule grants.
+    #[inline(always)]
+    fn apply(&self, rule: &Rule, value: u32, lanes: u32, clock: fn() -> (u64, u64)) {
         let mut mask = rule.write & lanes;
         match rule.kind {
             RuleKind::BAR => return self.size(rule, value, lanes),
             RuleKind::RESET => {
                 if value & lanes & FLR != 0 && self.function.flags & FunctionFlags::FLR != 0 {
-                    self.state.until.store(until, Ordering::Relaxed);
+                    let (now, frequency) = clock();
+                    self.state.until.store(now.saturating_add(frequency / RESETS_PER_SECOND), Ordering::Relaxed);
                     if self.change(ON, RESETTING) {
                         self.start_reset();
                     }
@@ -216,27 +231,25 @@ impl<F: Frame> Device<'_, F> {
         self.state.status.compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
-    /// Whether it answers. The first who asks after a reset has had its time brings it back, unless it needs longer still.
-    fn is_there(&self, now: u64) -> bool {
-        match self.state.status.load(Ordering::Acquire) {
-            ON => true,
-            RESETTING => {
-                now >= self.state.until.load(Ordering::Relaxed)
-                    && self.get(ID) == self.function.id
-                    && self.change(RESETTING, RESTORING)
-                    && self.restore()
-            }
-            _ => false,
+    /// Whether it answers again. The first who asks after a reset has had its time brings it back, unless it needs longer still.
+    #[inline(always)]
+    pub fn comes_back(&self, clock: fn() -> (u64, u64)) -> bool {
+        let ready = self.state.status.load(Ordering::Acquire) == RESETTING
+            && clock().0 >= self.state.until.load(Ordering::Relaxed)
+            && self.get(ID) == self.function.id
+            && self.change(RESETTING, RESTORING);
+        if ready {
+            self.write_base_addresses();
+            self.power_up();
         }
+        ready && self.change(RESTORING, ON)
     }
 
     #[inline(never)]
-    fn restore(&self) -> bool {
+    fn write_base_addresses(&self) {
         for (offset, bar) in self.base_addresses() {
             self.set(offset, bar.value);
         }
-        self.power_up();
-        self.change(RESTORING, ON)
     }
 
     /// The rest of a state after reset. INTx is for who may turn it off: nobody else's line is held.

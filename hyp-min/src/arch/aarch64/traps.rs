@@ -132,10 +132,13 @@ fn emulate<const INJECTED: bool>(cpu: &'static PerCpu, ipa: u64, size: u8, write
     {
         return outcome;
     }
-    match (watchdog::access(cpu, ipa, size, write), &cpu.plan().pci) {
-        (Outcome::Abort, Some(view)) => pci::access(cpu, view, ipa, size, write),
-        (outcome, _) => outcome,
+    if let Some(view) = &cpu.plan().pci {
+        match pci::access(cpu, view, ipa, size, write) {
+            Outcome::Abort => {}
+            outcome => return outcome,
+        }
     }
+    watchdog::access(cpu, ipa, size, write)
 }
 
 #[inline(never)]

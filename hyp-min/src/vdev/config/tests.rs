@@ -3,6 +3,7 @@
 use super::*;
 use crate::vdev::fake::{Memory, Random};
 use cofferdam_plan::pci::Bar;
+use core::cell::Cell;
 use zerocopy::FromZeros;
 
 /// Configuration space of functions as `lspci -xxxx` shows them on QEMU: the first 256 bytes.
@@ -57,14 +58,20 @@ fn function(flags: u32) -> Function {
 }
 
 const ALL: u32 = FunctionFlags::FLR | FunctionFlags::MSI | FunctionFlags::DMA;
-const FREQUENCY: u64 = 1000;
 
 struct Bench {
     function: Function,
     rules: Vec<Rule>,
     state: State,
     memory: Memory,
-    now: u64,
+}
+
+thread_local! {
+    static NOW: Cell<u64> = const { Cell::new(5) };
+}
+
+fn clock() -> (u64, u64) {
+    (NOW.get(), 1000)
 }
 
 impl Bench {
@@ -74,7 +81,7 @@ impl Bench {
         for (at, byte) in (0..).zip(bytes(dump)) {
             memory.set(at, 1, byte.into());
         }
-        let bench = Self { function: function(flags), rules, state: State::new(), memory, now: 5 };
+        let bench = Self { function: function(flags), rules, state: State::new(), memory };
         bench.device().begin();
         bench.memory.writes();
         bench
@@ -85,11 +92,16 @@ impl Bench {
     }
 
     fn access(&self, offset: u32, size: u8, write: Option<u64>) -> u64 {
-        match self.device().access(Access { offset, size, write }, self.now, FREQUENCY) {
-            Outcome::Handled(value) if size == 8 => value,
-            Outcome::Handled(value) => value & ((1 << (u32::from(size) * 8)) - 1),
-            Outcome::Abort => panic!("{offset:#x} by {size} aborts"),
-        }
+        let (device, access) = (self.device(), Access { offset, size, write });
+        let value = match write {
+            _ if !device.is_there() && !device.comes_back(clock) => u64::MAX,
+            Some(written) => {
+                device.write(access, written, clock);
+                0
+            }
+            None => device.read(access),
+        };
+        value & ((1 << (u32::from(size) * 8)) - 1)
     }
 
     fn read(&self, offset: u32) -> u32 {
@@ -114,10 +126,11 @@ fn only_requests_of_pci_are_accesses() {
 #[test]
 fn a_function_is_found_by_its_virtual_number() {
     let functions = [function(0), { Function { devfn: 0xFF, ..function(0) } }];
-    assert_eq!(find(&functions, 0x1_0004), Some(0));
-    assert_eq!(find(&functions, 0xF_FFFF), Some(1));
-    assert_eq!(find(&functions, 0), None);
-    assert_eq!(find(&functions, 0x1_1000), None);
+    let found = |offset| find(&functions, 7, offset).map(|(function, index)| (function.devfn, index));
+    assert_eq!(found(0x1_0004), Some((0x10, 7)));
+    assert_eq!(found(0xF_FFFF), Some((0xFF, 8)));
+    assert_eq!(found(0), None);
+    assert_eq!(found(0x1_1000), None);
 }
 
 #[test]
@@ -251,7 +264,7 @@ fn the_power_state_is_kept_and_not_written() {
 
 #[test]
 fn a_reset_takes_its_time_and_gives_back_what_was_planned() {
-    let mut bench = Bench::new(ALL, rules(), E1000E);
+    let bench = Bench::new(ALL, rules(), E1000E);
     bench.write(COMMAND, 6);
     bench.write(0x10, u32::MAX);
     bench.access(0xCC, 1, Some(3));
@@ -263,7 +276,7 @@ fn a_reset_takes_its_time_and_gives_back_what_was_planned() {
     bench.memory.set(COMMAND, 4, 0x0010_0000);
     (0..6).for_each(|n| bench.memory.set(BARS + 4 * n, 4, 0));
     for passed in [0, 50, 99] {
-        bench.now = 5 + passed;
+        NOW.set(5 + passed);
         assert_eq!(bench.read(0), u32::MAX);
         assert_eq!(bench.access(3, 1, None), 0xFF);
         bench.write(COMMAND, 6);
@@ -271,7 +284,7 @@ fn a_reset_takes_its_time_and_gives_back_what_was_planned() {
     }
     assert!(bench.memory.seen.borrow().is_empty());
     // Not ready yet: nobody waits.
-    bench.now = 105;
+    NOW.set(105);
     bench.memory.set(ID, 4, u64::from(u32::MAX));
     assert_eq!(bench.read(0), u32::MAX);
     assert_eq!(bench.memory.writes(), []);
