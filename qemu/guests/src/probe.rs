@@ -144,10 +144,13 @@ pub const ALIAS_NORMAL: u64 = 256 << 30;
 /// A second one.
 pub const ALIAS_WALK: u64 = 257 << 30;
 
-/// Sets one level 1 entry of the runtime's table: `index` is the gigabyte.
+/// Sets one level 1 entry of the runtime's tables: `index` is the gigabyte, below 1,024.
 pub fn set_level1(index: u64, entry: u64) {
-    let table = read_sysreg!("ttbr0_el1") & 0xFFFF_FFFF_F000;
-    let slot = (table + index * 8) as *mut u64;
+    // The level 0 table is short, so aligned to 64 bytes only (DDI 0487, D8.2).
+    let root = read_sysreg!("ttbr0_el1") & 0xFFFF_FFFF_FFC0;
+    // SAFETY: the runtime's own level 0 table, identity mapped: a descriptor for each half TiB.
+    let table = unsafe { ((root + (index >> 9) * 8) as *const u64).read_volatile() } & 0xFFFF_FFFF_F000;
+    let slot = (table + (index & 511) * 8) as *mut u64;
     // SAFETY: the runtime's own table, identity mapped; nothing uses this gigabyte but the attack.
     unsafe { slot.write_volatile(entry) };
     // SAFETY: completes the change.
