@@ -191,15 +191,25 @@ impl<F: Frame> Device<'_, F> {
             _ => {}
         }
         let is_command = u32::from(rule.offset) == COMMAND;
+        let forbidden = IO_DECODE | if self.function.flags & FunctionFlags::DMA == 0 { BUS_MASTER } else { 0 };
         if is_command {
-            let master = if self.function.flags & FunctionFlags::DMA == 0 { BUS_MASTER } else { 0 };
-            mask &= !(IO_DECODE | master);
+            mask &= !forbidden;
         }
         if mask == 0 {
             return;
         }
         let offset = rule.offset.into();
-        self.set(offset, self.get(offset) & !(mask | rule.clear) | value & mask);
+        let old = self.get(offset);
+        // A register may be all ones, an address is; where nothing answers, because another vCPU has it reset, every one is. What is
+        // written back must not be made of those.
+        if old == u32::MAX && self.get(ID) != self.function.id {
+            return;
+        }
+        let mut new = old & !(mask | rule.clear) | value & mask;
+        if is_command {
+            new &= !forbidden;
+        }
+        self.set(offset, new);
         // The domain's run may have been ended meanwhile from another CPU, which turns bus mastering off: the last of the two sees
         // the other.
         if is_command && self.state.status.load(Ordering::SeqCst) == OFF {
@@ -341,9 +351,11 @@ impl<F: Frame> Device<'_, F> {
         }
     }
 
-    /// It is the guest's no longer, and silent.
+    /// It is the guest's no longer, and silent. Twice: once the first has happened, every CPU sees that it is off, and who has
+    /// written the command register before it saw that is overruled by the second.
     pub fn end(&self) {
         self.state.status.store(OFF, Ordering::SeqCst);
+        self.silence();
         self.silence();
     }
 }

@@ -375,3 +375,25 @@ fn a_bridge_is_programmed_and_opened() {
     assert_eq!(written[1..7], windows);
     assert_eq!(written[7..], [(COMMAND, 4, 0x406)]);
 }
+
+/// A function in reset, and what is written to it meanwhile.
+struct Deaf(Cell<u32>);
+impl Frame for Deaf {
+    fn read(&self, _: u32, _: u8) -> u64 {
+        u64::from(u32::MAX)
+    }
+    fn write(&self, _: u32, _: u8, _: u64) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+#[test]
+fn what_does_not_answer_is_not_written() {
+    let (function, rules, state, deaf) = (function(FunctionFlags::DMA), rules(), State::new(), Deaf(Cell::new(0)));
+    state.status.store(ON, Ordering::Relaxed);
+    let device = Device { function: &function, rules: &rules, state: &state, frame: deaf };
+    for offset in (0..CONFIG_SIZE as u32).step_by(4) {
+        device.write(Access { offset, size: 4, write: Some(0x6) }, 0x6, clock);
+    }
+    assert_eq!(device.frame.0.get(), 0);
+}
