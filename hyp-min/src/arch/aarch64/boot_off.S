@@ -211,23 +211,30 @@ stub_sync:
     hvc     #0
     b       hang
 
-text_magic:     .asciz  "[hyp] refused: no plan behind the image\r\n"
-text_version:   .asciz  "[hyp] refused: the plan has another version\r\n"
-text_length:    .asciz  "[hyp] refused: the plan's length cannot be\r\n"
-text_crc:       .asciz  "[hyp] refused: this CPU has no CRC32 instructions\r\n"
-text_records:   .asciz  "[hyp] refused: the plan's records are damaged\r\n"
-text_tables:    .asciz  "[hyp] refused: the plan's tables are damaged\r\n"
-text_spare:     .asciz  "[hyp] refused: the plan does not know the boot CPU\r\n"
-text_el1:       .asciz  "[hyp] refused: started at EL1, EL2 is needed\r\n"
-text_el3:       .asciz  "[hyp] refused: started at EL3, EL2 is needed\r\n"
-text_e2h:       .asciz  "[hyp] refused: HCR_EL2.E2H cannot be cleared\r\n"
-text_exception: .asciz  "[hyp] refused: exception in the boot stub\r\n"
-    .balign 8
     .ltorg
+
+// One entry of the table: 4 of its 128 bytes are code, the rest holds a text of `fail`.
+    .macro stub_vector name, text
+    .balign 128
+    b       stub_sync
+\name:  .asciz  "\text"
+    .endm
 
     .balign 2048
 stub_vectors:
-    .rept   16
-    b       stub_sync
+    stub_vector text_magic,     "[hyp] refused: no plan behind the image\r\n"
+    stub_vector text_version,   "[hyp] refused: the plan has another version\r\n"
+    stub_vector text_length,    "[hyp] refused: the plan's length cannot be\r\n"
+    stub_vector text_crc,       "[hyp] refused: this CPU has no CRC32 instructions\r\n"
+    stub_vector text_records,   "[hyp] refused: the plan's records are damaged\r\n"
+    stub_vector text_tables,    "[hyp] refused: the plan's tables are damaged\r\n"
+    stub_vector text_spare,     "[hyp] refused: the plan does not know the boot CPU\r\n"
+    stub_vector text_el1,       "[hyp] refused: started at EL1, EL2 is needed\r\n"
+    stub_vector text_el3,       "[hyp] refused: started at EL3, EL2 is needed\r\n"
+    stub_vector text_e2h,       "[hyp] refused: HCR_EL2.E2H cannot be cleared\r\n"
+    stub_vector text_exception, "[hyp] refused: exception in the boot stub\r\n"
+    .rept   5
     .balign 128
+    b       stub_sync
     .endr
+    .balign 128
