@@ -149,19 +149,26 @@ pub(crate) fn say(line: &[u8], keep_room: bool) -> bool {
 /// The same with `text`, at most 24 bytes, and a number. Formats by itself: core's machinery is as large as a driver.
 pub(crate) fn say_number(text: &[u8], number: u32, keep_room: bool) -> bool {
     let mut line = [0; 40];
-    let (mut digits, mut rest) = ([b'0'; 10], number);
-    for digit in digits.iter_mut().rev() {
-        *digit = b'0' + (rest % 10) as u8;
+    // From the end: that is how digits come.
+    let mut free = line.as_mut_slice();
+    let mut put = |byte| {
+        if let Some((last, before)) = core::mem::take(&mut free).split_last_mut() {
+            *last = byte;
+            free = before;
+        }
+    };
+    put(b'\n');
+    let mut rest = number;
+    loop {
+        put(b'0' + (rest % 10) as u8);
         rest /= 10;
+        if rest == 0 {
+            break;
+        }
     }
-    let (last, digits) = (digits[9], digits.into_iter().take(9).skip_while(|digit| *digit == b'0'));
-    let digits = digits.chain([last]);
-    let mut len = 0;
-    for (place, byte) in line.iter_mut().zip(text.iter().copied().chain(digits).chain([b'\n'])) {
-        *place = byte;
-        len += 1;
-    }
-    line.get(..len).is_some_and(|line| say(line, keep_room))
+    text.iter().rev().for_each(|byte| put(*byte));
+    let start = free.len();
+    line.get(start..).is_some_and(|line| say(line, keep_room))
 }
 
 /// Sends what can be sent now.

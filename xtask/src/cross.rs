@@ -44,8 +44,7 @@ pub(crate) const ATTACKERS: &str = "cofferdam-attackers";
 
 /// The hypervisor is to be small: only what its hot paths mark `#[inline(always)]` and what is no longer than a call is
 /// inlined; loops are not unrolled, ends of blocks not copied to save a jump. (RUSTFLAGS, each behind a separator.)
-const SMALL: &str =
-    "\u{1f}-Cllvm-args=--inline-threshold=0 --unroll-threshold=40 --tail-dup-placement-threshold=1";
+const SMALL: &str = "\u{1f}-Cllvm-args=--inline-threshold=0 --unroll-threshold=40 --tail-dup-placement-threshold=1";
 
 /// What of a package is built.
 #[derive(Clone, Debug)]
