@@ -42,8 +42,9 @@ pub(crate) const UNIKERNEL: &str = "cofferdam-unikernel";
 /// The boot tests' guests.
 pub(crate) const ATTACKERS: &str = "cofferdam-attackers";
 
-/// The hypervisor is to be small: only what its hot paths mark `#[inline(always)]` and what is no longer than a call is
-/// inlined; loops are not unrolled, ends of blocks not copied to save a jump. (RUSTFLAGS, each behind a separator.)
+/// The hypervisor is to be small. In LLVM's counts, which are about instructions: inlined is only what hot paths mark
+/// `#[inline(always)]` and what is no longer than a call; unrolled is only a loop that has 40 at most when it is (the default
+/// is 150); a block's end of one is copied to save a jump, of more it is not. (RUSTFLAGS, each behind a separator.)
 const SMALL: &str = "\u{1f}-Cllvm-args=--inline-threshold=0 --unroll-threshold=40 --tail-dup-placement-threshold=1";
 
 /// What of a package is built.
