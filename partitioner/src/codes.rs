@@ -173,9 +173,11 @@ codes! {
     IO_BAR_HIDDEN = note(622);
     /// What identifies a function is missing or cannot be.
     PCI_IDS = error(623);
+    /// A virtual function.
+    VIRTUAL_FUNCTION = error(624);
     /// A function of a domain that restarts, which nothing resets.
     NO_RESET = warning(625);
-    /// Two host bridges with one domain number.
+    /// Two host bridges with one domain number, or one configuration space.
     PCI_DOMAIN_TWICE = error(627);
     /// `io-ports` where there are no I/O ports.
     PORTS_WITHOUT_PORTS = error(628);
@@ -203,10 +205,20 @@ codes! {
     STREAM_TWICE = error(702);
     /// `iommu-map` that cannot be read.
     IOMMU_MAP = error(703);
+    /// A stream ID that the SMMU does not have.
+    STREAM_BEYOND = error(704);
     /// Functions no IOMMU can tell apart, two domains.
     GROUP_SPLIT = error(705);
+    /// An SMMU without stage 2.
+    NO_STAGE_2 = error(706);
+    /// An SMMU that cannot walk a domain's tables.
+    SMMU_TABLES = error(707);
+    /// An SMMU without room for its stream table or queues.
+    SMMU_SIZES = error(708);
     /// A host bridge whose functions do not reach all of a domain's RAM.
     DMA_REACH = warning(711);
+    /// Words on coherence that contradict each other.
+    COHERENCE = error(712);
     /// An IOMMU asked for by a domain.
     IOMMU_GRANTED = error(713);
     /// A domain trusted with DMA whose RAM lies elsewhere than it sees it.

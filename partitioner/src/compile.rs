@@ -10,7 +10,7 @@ use crate::emit::guest::Guest;
 use crate::lent::{Full, Lent, List};
 use crate::model::{Board, Layout};
 use crate::pci::model::Settlement;
-use crate::pci::settle;
+use crate::pci::{settle, smmu};
 use crate::ports::PortBitmap;
 use crate::promise;
 use crate::resolve::payload::Loader;
@@ -254,7 +254,10 @@ pub fn plan<'a, 'm>(
             last_intid,
         };
         match input.emit(blob, strings, images) {
-            Ok(emitted) => break (placed, emitted),
+            Ok(emitted) => {
+                smmu::reach(board, layout, pci, input.pa_bits(), diagnostics);
+                break (placed, emitted);
+            }
             Err(EmitError::Area(needed)) => area = up(needed, BLOCK),
             Err(EmitError::Full(full)) => return Err(full),
             Err(EmitError::Records(len)) => {
@@ -271,6 +274,9 @@ pub fn plan<'a, 'm>(
             }
         }
     };
+    if diagnostics.errors() != 0 {
+        return Ok(None);
+    }
     let blob = blob.get(..emitted.len).unwrap_or(&[]);
     if !prove(blob, scratch, board, layout, diagnostics)? {
         return Ok(None);

@@ -214,3 +214,43 @@ fn large_registers_go_above_4_gib_and_bridges_follow() {
         audit.grants.iter().any(|g| g.kind == grant::DEVICE && g.ipa.base.0 == 0x80_0000_0000 && g.ipa.size >= GIB)
     );
 }
+
+/// A physical function with SR-IOV (QEMU's igb): nothing of that is there for its owner, nor of alternative routing IDs before it.
+#[test]
+fn a_physical_function_makes_no_virtual_ones() {
+    let board = "&pcie0 { nic4: ethernet@b,0 { reg = <0x5800 0 0 0 0>, <0x02005810 0 0 0 0x20000>, <0x0300581c 0 0 0 0x4000>; \
+                 vendor-id = <0x8086>; device-id = <0x10c9>; class-code = <0x020000>; revision-id = <1>; interrupts = <1>; \
+                 cofferdam,capabilities = <0x70 0x0009a011 0x00000003 0x00002003>, <0xa0 0x00920010 0x10008020 0x00000000>, \
+                 <0x100 0x15020001 0x00000000 0x02400000>, <0x150 0x1601000e 0x00000000 0x00000000>, \
+                 <0x160 0x00010010 0x00000000 0x00000000>; }; };";
+    let built = compile(board, &["access = <&nic4>;"]);
+    let view = view(&built);
+    let f = named(&view, "nic4");
+    assert_eq!(capabilities(&view, f), [(0x70, 0x11), (0xA0, 0x10)]);
+    assert_eq!(constant(&view, f, 0x100), 0x0002_0001, "the extended list ends with its first");
+    assert!(rules(&view, f).iter().all(|rule| rule.offset < 0x150));
+}
+
+/// What is behind a bridge to conventional PCI arrives under the bridge's ID, at the SMMU and at the ITS.
+#[test]
+fn a_bridge_to_conventional_pci_speaks_for_what_is_behind_it() {
+    let bridge = |capability: &str| {
+        format!(
+            "&pcie0 {{ bridge0: pci@b,0 {{ device_type = \"pci\"; #address-cells = <3>; #size-cells = <2>; ranges; bus-range = <2 2>; \
+             reg = <0x5800 0 0 0 0>; vendor-id = <0x1b36>; device-id = <0xe>; class-code = <0x060400>; revision-id = <0>; \
+             cofferdam,capabilities = {capability}; \
+             old0: ethernet@3,0 {{ reg = <0x21800 0 0 0 0>, <0x02021810 0 0 0 0x20000>; vendor-id = <0x8086>; \
+             device-id = <0x100e>; class-code = <0x020000>; revision-id = <3>; interrupts = <1>; }}; }}; }};"
+        )
+    };
+    for (capability, stream) in [
+        ("<0x60 0x00710010 0x00008020 0x00000000>", 0x200),
+        ("<0x60 0x00800005 0x00000000 0x00000000>", 0x58),
+        ("<0x60 0x01420010 0x00008020 0x00000000>", 0x218),
+    ] {
+        let built = compile(&bridge(capability), &["access = <&old0>;"]);
+        let view = view(&built);
+        let f = named(&view, "old0");
+        assert_eq!((f.rid, f.stream), (0x218, stream), "{capability}");
+    }
+}

@@ -16,8 +16,10 @@ use heapless::Vec;
 /// Bytes of a stream table entry (IHI 0070, 5.2).
 pub(super) const STE: u64 = 64;
 /// Entries of the SMMU's command and event queues, as powers of two: a page each, of 16 and 32 bytes an entry.
-pub(super) const COMMANDS_LOG2: u32 = 8;
-pub(super) const EVENTS_LOG2: u32 = 7;
+pub(crate) const COMMANDS_LOG2: u32 = 8;
+pub(crate) const EVENTS_LOG2: u32 = 7;
+/// Bits of stream ID that the smallest stream table has: a page.
+pub(crate) const LEAST_STREAM_BITS: u32 = 6;
 /// Bytes of an ITS table entry the plan counts with: of a device, a collection or an event.
 pub(super) const ITS_ENTRY: u64 = 16;
 /// Alignment of an interrupt translation table (IHI 0069, 5.3.11), and of a pending table (12.11.28).
@@ -106,8 +108,7 @@ pub(super) fn sizes(host: &PciHost<'_>, settlement: &Settlement) -> Sizes {
         }
     }
     if host.smmu.is_some() {
-        // A page at least.
-        sizes.stream_bits = bits(streams).max(6);
+        sizes.stream_bits = bits(streams).max(LEAST_STREAM_BITS);
     }
     if sizes.senders != 0 {
         (sizes.device_bits, sizes.event_bits) = (bits(devices).max(1), bits(last).max(1));

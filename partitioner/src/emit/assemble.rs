@@ -94,7 +94,7 @@ impl<'a> Input<'_, 'a, '_> {
     }
 
     /// Bits of physical address the plan needs, one of the sizes there are.
-    pub(super) fn pa_bits(&self) -> u32 {
+    pub(crate) fn pa_bits(&self) -> u32 {
         let ram = self.board.ram.iter().map(|bank| bank.value.end().0);
         let used = self.pieces.iter().map(|piece| piece.pa + piece.size);
         let gic = self.board.gic.iter().map(|gic| gic.end().0);

@@ -4,6 +4,7 @@
 use super::fdt::Fdt;
 use super::guest::{GIC, Guest, interrupt};
 use crate::pci::model::{Mode, PciHost, Settled, Share, Space, Window};
+use crate::pci::smmu;
 use crate::resolve::PAGE;
 use crate::resolve::util::{down, up};
 use cofferdam_plan::pci::ECAM_SIZE;
@@ -80,9 +81,11 @@ impl<'a> Guest<'_, 'a, '_> {
         if self.has_frame() {
             fdt.number("msi-parent", FRAME);
         }
-        let above = host.node.ancestors().filter(|bus| bus.parent().is_some()).chain([host.node]);
-        if above.into_iter().any(|node| node.property("dma-coherent").is_some()) {
+        if smmu::is_coherent(host.node) {
             fdt.flag("dma-coherent");
+        } else if smmu::is_coherent(self.board.tree.root()) {
+            // As the tree's root says otherwise.
+            fdt.flag("dma-noncoherent");
         }
         fdt.end();
     }

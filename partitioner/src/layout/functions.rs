@@ -4,14 +4,15 @@
 
 use super::access::Lists;
 use super::words;
-use crate::cells::{self, is_function, target};
+use crate::cells::{self, is_function, is_live, target};
 use crate::codes;
 use crate::lent::Full;
 use crate::model::{Board, DeviceGrant, Domain, PortGrant};
 use crate::pci;
-use crate::pci::function::ROM;
+use crate::pci::function::{PHYSICAL, ROM};
+use crate::pci::host::through;
 use crate::pci::model::{PciFunction, PciHost, Space};
-use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Node, Span};
+use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Node, Property, Span};
 
 /// Gives the function `device`, or every function behind the bridge `device`, to the domain of `node`.
 ///
@@ -26,6 +27,10 @@ pub(super) fn expand<'a>(
     diagnostics: &mut Diagnostics<'_, 'a>,
 ) -> Result<Option<(Node<'a>, usize)>, Full> {
     let args = [Arg::Text(node.name()), Arg::Node(device)];
+    if let Some(physical) = device.property(PHYSICAL) {
+        diagnostics.push(virtual_function(node, device, physical, span));
+        return Ok(None);
+    }
     let found = board.pci.as_ref().and_then(|host| Some((host, host.index_of(device)?)));
     let Some((host, named)) = found else {
         let message = "domain `{0}` asks for {1}, which is behind a PCI host bridge this version does not drive";
@@ -59,6 +64,17 @@ pub(super) fn expand<'a>(
         diagnostics.push(d.help("describe what is behind it, each function by a node below the bridge's"));
     }
     Ok(None)
+}
+
+/// A virtual function is made by the driver of the physical one, at run time: it is not there when domains start.
+fn virtual_function<'a>(domain: Node<'a>, device: Node<'a>, physical: Property<'a>, span: Span) -> Diagnostic<'a> {
+    let cell = physical.cells().and_then(|mut cells| cells.next());
+    let of = cell.and_then(|cell| target(domain.tree(), &cell)).unwrap_or(device);
+    let message =
+        "domain `{0}` asks for {1}, a virtual function of {2}: it is there only while a driver of {2} keeps it there";
+    let d = Diagnostic::new(codes::VIRTUAL_FUNCTION, span, message);
+    let d = d.args(&[Arg::Text(domain.name()), Arg::Node(device), Arg::Node(of)]).also(device.span(), "{1} is here");
+    d.help("give the physical function whole: {2}; a domain finds it without SR-IOV")
 }
 
 /// Gives a function's node and what describes it further to `grant`. Returns who has it already.
@@ -184,10 +200,24 @@ fn held_back<'a>(
     }
     let message = "domain `{0}` asks for {1}, which may read and write memory by itself, and no SMMU holds it back";
     let d = Diagnostic::new(codes::NO_IOMMU, grant.span, message);
-    let d = d.args(&[Arg::Text(domain.name), Arg::Node(grant.node), Arg::Node(host.node)]);
-    let d = match host.node.property("iommu-map") {
-        Some(map) => d.also(map.value_span(), "no row of an \"arm,smmu-v3\" is for it"),
-        None => d.also(host.node.span(), "{2} has no `iommu-map`"),
+    let rid = host.index_of(grant.node).map_or(function.bdf, |index| host.requester(index));
+    let map = host.node.property("iommu-map").map(Property::value_span);
+    let behind = through(host.node, "iommu-map", rid).map(|(node, _)| node);
+    let driven = host.smmu.map_or(host.node, |smmu| smmu.node);
+    let args = [Arg::Text(domain.name), Arg::Node(grant.node), Arg::Node(host.node)];
+    let d = d.args(&[args[0], args[1], args[2], behind.map_or(Arg::None, Arg::Node), Arg::Node(driven)]);
+    let d = match (map, behind) {
+        (None, _) => d.also(host.node.span(), "{2} has no `iommu-map`"),
+        (Some(map), None) => d.also(map, "no row is for it"),
+        (Some(map), Some(behind)) if !behind.is_compatible("arm,smmu-v3") => {
+            d.also(map, "the row for it leads to {3}, which is no \"arm,smmu-v3\"")
+        }
+        (Some(map), Some(behind)) if host.smmu.is_some() && driven != behind && is_live(behind) => {
+            d.also(map, "the row for it leads to {3}, but the one SMMU that is driven is {4}")
+        }
+        (Some(map), Some(_)) => {
+            d.also(map, "the row for it leads to {3}, which is disabled or has less than 128 KiB of registers")
+        }
     };
     diagnostics.push(d.help(
         "describe the SMMU: iommu-map in {2}; or, if this domain may reach all of memory: dma = \"trusted\"; and direct-map; memory",

@@ -168,6 +168,12 @@ impl PciFunction<'_> {
         self.capabilities().find(express).map(|c| c.offset + 8)
     }
 
+    /// Whether it is, by capabilities that are given, a bridge to conventional PCI: what is behind it has no ID of its own.
+    pub fn speaks_for_others(&self) -> bool {
+        let conventional = matches!(self.port(), None | Some(Port::Conventional));
+        self.bridge.is_some() && conventional && self.node.property(PROPERTY).is_some()
+    }
+
     /// Its type on PCI Express; `None` on conventional PCI.
     pub fn port(&self) -> Option<Port> {
         self.find(|kind| if let Kind::Express { port, .. } = kind { Some(port) } else { None })

@@ -3,6 +3,7 @@
 use super::capability::{self, EXTENDED, Kind};
 use super::function::{self, Phys, ROM};
 use super::model::{Capability, PciFunction, PciHost, Space};
+use super::smmu;
 use crate::cells::{self, count, is_pci, target};
 use crate::codes;
 use cofferdam_dts::{Arg, Code, Diagnostic, Diagnostics, Node, Property};
@@ -32,6 +33,10 @@ pub(super) const fn bus(bdf: Bdf) -> u8 {
 pub(crate) fn board<'a>(host: &PciHost<'a>, diagnostics: &mut Diagnostics<'_, 'a>) {
     map(host.node, "iommu-map", codes::IOMMU_MAP, diagnostics);
     map(host.node, "msi-map", codes::MSI_MAP, diagnostics);
+    if let Some(smmu) = &host.smmu {
+        smmu::words(smmu.node, diagnostics);
+    }
+    virtual_functions(host, diagnostics);
     for (index, function) in host.functions.iter().enumerate() {
         place(host, index, function, diagnostics);
         if is_pci(function.node) {
@@ -59,6 +64,22 @@ pub(crate) fn board<'a>(host: &PciHost<'a>, diagnostics: &mut Diagnostics<'_, 'a
                 let d = d.args(&[Arg::Text(property.name()), Arg::Node(function.node)]);
                 diagnostics.push(d.help("`cofferdam,capabilities` is the only one"));
             }
+        }
+    }
+}
+
+/// A virtual function's node says of which physical function.
+fn virtual_functions<'a>(host: &PciHost<'a>, diagnostics: &mut Diagnostics<'_, 'a>) {
+    let is_below = |node: &Node<'a>| cells::is_function(*node) && node.ancestors().any(|above| above == host.node);
+    for node in host.node.tree().nodes().filter(|node| cells::is_live(*node) && is_below(node)) {
+        let Some(property) = node.property(function::PHYSICAL) else { continue };
+        let mut cells = property.cells().into_iter().flatten();
+        let physical = cells.next().and_then(|cell| target(node.tree(), &cell));
+        if cells.next().is_some() || physical.is_none_or(|physical| host.index_of(physical).is_none()) {
+            let message = "`{1}` of {0} must be one reference, to a function behind {2}";
+            let d = Diagnostic::new(codes::WRONG_TYPE, property.value_span(), message);
+            let d = d.args(&[Arg::Node(node), Arg::Text(function::PHYSICAL), Arg::Node(host.node)]);
+            diagnostics.push(d.help("as `cargo xtask import lspci` writes it"));
         }
     }
 }

@@ -1,14 +1,15 @@
 //! What a plan with PCI demands of the board: without it, a plan could not be proven.
 
+use super::host::is_host;
 use super::model::{Mode, PciHost, Settlement, Space};
-use super::policy;
 use super::settle::Owners;
+use super::{lines, policy, smmu};
 use crate::address;
 use crate::cells::is_live;
 use crate::codes;
 use crate::model::{Board, Layout};
 use crate::resolve::PAGE;
-use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Node, Span};
+use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Node};
 use cofferdam_plan::pci::ECAM_SIZE;
 
 /// Bits of the largest stream ID or DeviceID: a table of one level has 4 MiB then.
@@ -30,10 +31,13 @@ pub(super) fn of_board<'a>(
         Some((function.node, owner.span))
     });
     if let Some((node, span)) = held {
-        smmu(board, host, node, span, out);
+        smmu::demands(board, host, node, span, out);
+        smmu::streams(host, owners, out);
         smmu_lines(layout, host, out);
     }
+    smmu::coherence(host, owners, out);
     ids(host, out);
+    foreign_ids(board, host, owners, out);
     for (owner, function) in owners.iter().zip(&host.functions) {
         if let (Some(_), Some((capability, other))) = (owner, policy::crowded(function)) {
             let message = if other.offset == capability.offset {
@@ -77,6 +81,15 @@ fn windows<'a>(board: &Board<'a>, host: &PciHost<'a>, out: &mut Diagnostics<'_, 
             let message = "the window {1} of {0} overlaps another one";
             let d = Diagnostic::new(codes::HOST_RANGES, window.span, message).args(&args);
             out.push(d.also(other.span, "the other one").help("check `ranges` of the host bridge"));
+        }
+        // Of other host bridges `forbidden` has the windows too.
+        let mut others = board.forbidden.iter().filter(|taken| taken.node != host.node && is_host(taken.node));
+        if let Some(other) = others.find(|other| other.region.overlaps(&window.pa)) {
+            let message = "the window {1} of {0} overlaps one of {2}";
+            let d = Diagnostic::new(codes::HOST_RANGES, window.span, message);
+            let d = d.args(&[args[0], args[1], Arg::Node(other.node)]).also(other.span, "that one");
+            out.push(d.help("check `ranges` of the host bridges"));
+            continue;
         }
         let is_domain = |node: Node<'a>| node.ancestors().chain([node]).any(|n| n.name() == "domains");
         let nodes = board.tree.nodes().filter(|node| is_live(*node) && !is_domain(*node));
@@ -130,48 +143,45 @@ fn ids<'a>(host: &PciHost<'a>, out: &mut Diagnostics<'_, 'a>) {
             let args = [Arg::Node(function.node), Arg::Node(other.node), Arg::Text(what), id];
             let d =
                 Diagnostic::new(code, function.node.span(), message).args(&args).also(other.node.span(), "{1} is here");
-            return out.push(d.help("check `iommu-map` and `msi-map` of the host bridge"));
+            let alias = host.index_of(other.node).is_some_and(|other| host.requester(other) == host.requester(at));
+            return out.push(d.help(if alias {
+                "a bridge to conventional PCI speaks for both, under one ID: one function behind it can be driven; disable the others"
+            } else {
+                "check `iommu-map` and `msi-map` of the host bridge"
+            }));
         }
     }
 }
 
-/// What EL2 must be able to expect of the SMMU: that it says when a function goes where it may not, and reads tables through the
-/// caches they are written in.
-fn smmu<'a>(board: &Board<'a>, host: &PciHost<'a>, function: Node<'a>, asked: Span, out: &mut Diagnostics<'_, 'a>) {
-    let Some(smmu) = &host.smmu else { return };
-    let mut uarts = [&board.console, &board.log].into_iter().flatten().filter(|uart| uart.intid.is_some());
-    let is_coherent = |node: Node<'a>| node.property("dma-coherent").is_some();
-    let (message, help) = if board.gic.is_some_and(|gic| gic.is_v2()) {
-        let help = "functions that no SMMU stands in front of can be given to a domain with dma = \"trusted\"";
-        (
-            "{0} is behind {1}, of whose faults nobody would hear: beside guests with a GICv2, EL2 has no interrupts",
-            help,
-        )
-    } else if smmu.event.is_none() || smmu.error.is_none() {
-        let help = "give it `interrupts` and `interrupt-names` with \"eventq\" and \"gerror\", edge-triggered SPIs";
-        ("{0} is behind {1}, of whose faults nobody would hear: it has no edge-triggered `eventq` and `gerror`", help)
-    } else if smmu.event == smmu.error || uarts.any(|uart| [smmu.event, smmu.error].contains(&uart.intid)) {
-        let help = "check its `interrupts`: each line is one thing's";
-        ("{0} is behind {1}, whose interrupts are not two of its own", help)
-    } else if !is_coherent(smmu.node) && !smmu.node.ancestors().any(is_coherent) {
-        let help = "if its accesses are coherent with the caches, say dma-coherent; others are not supported";
-        (
-            "{0} is behind {1}, which does not read memory through the caches, where the hypervisor writes its tables",
-            help,
-        )
-    } else {
-        return;
-    };
-    let args = [Arg::Node(function), Arg::Node(smmu.node)];
-    let d = Diagnostic::new(codes::SMMU_LACKS, asked, message).args(&args);
-    out.push(d.also(smmu.node.span(), "the SMMU is here").help(help));
+/// Refuses functions of domains with a stream ID or DeviceID that something besides the functions of this host bridge has too: nobody
+/// decides what that does, and it would reach the domain's RAM, or raise its interrupts.
+fn foreign_ids<'a>(board: &Board<'a>, host: &PciHost<'a>, owners: &Owners, out: &mut Diagnostics<'_, 'a>) {
+    for (owner, function) in owners.iter().zip(&host.functions) {
+        let Some(owner) = owner else { continue };
+        let stream = function.stream.zip(host.smmu).and_then(|(id, smmu)| {
+            let (node, span) = smmu::foreign(host, smmu.node, id, "iommu-map", "iommus")?;
+            Some((node, span, codes::STREAM_TWICE, "stream ID", id))
+        });
+        let sends = function.device_id.zip(host.its).filter(|_| lines::can_send(board, host, function));
+        let device = sends.and_then(|(id, its)| {
+            let (node, span) = smmu::foreign(host, its.node, id, "msi-map", "msi-parent")?;
+            Some((node, span, codes::DEVICE_ID_TWICE, "DeviceID", id))
+        });
+        for (node, span, code, what, id) in stream.into_iter().chain(device) {
+            let message = "{0} has {2} {3}, and so has what {1} speaks for: what that does would count as the domain's";
+            let args = [Arg::Node(function.node), Arg::Node(node), Arg::Text(what), Arg::Hex(id.into())];
+            let d = Diagnostic::new(code, owner.span, message).args(&args).also(span, "here");
+            out.push(d.help("each has IDs of its own: check the maps; disable {1} if it is not there"));
+        }
+    }
 }
 
 /// Refuses more IDs and messages than there is a plan for.
 pub(super) fn of_settlement<'a>(host: &PciHost<'a>, settlement: &Settlement, out: &mut Diagnostics<'_, 'a>) {
     let owned = || settlement.functions.iter().filter(|settled| settled.owner.is_some());
     for function in owned().filter_map(|settled| host.functions.get(settled.function)) {
-        let highest = function.stream.max(function.device_id).unwrap_or(0);
+        let stream = function.stream.filter(|stream| !smmu::is_beyond(host, *stream));
+        let highest = stream.max(function.device_id).unwrap_or(0);
         if highest >> ID_BITS != 0 {
             let message = "{0} has stream ID or DeviceID {1}: tables are for {2} bits at most";
             let args = [Arg::Node(function.node), Arg::Hex(highest.into()), Arg::Number(ID_BITS.into())];

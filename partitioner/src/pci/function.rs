@@ -8,6 +8,8 @@ use cofferdam_plan::pci::BARS;
 
 /// Configuration space offset of the first base address register.
 pub(super) const FIRST_BAR: u32 = 0x10;
+/// Property of a virtual function's node: a reference to the physical function it belongs to.
+pub const PHYSICAL: &str = "cofferdam,physical-function";
 /// Number of the expansion ROM's base address register in [`PciFunction::bars`].
 pub const ROM: usize = BARS - 1;
 /// Registers of a function before the ROM's, and those of a bridge.

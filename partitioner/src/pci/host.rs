@@ -4,6 +4,7 @@
 
 use super::function::{self, Phys};
 use super::model::{ItsNode, MAX_WINDOWS, PciFunction, PciHost, SmmuNode, Space, Window};
+use super::smmu;
 use crate::address::{self, Located};
 use crate::cells::{self, is_live, is_pci, target};
 use crate::codes;
@@ -18,11 +19,14 @@ const HOST: &str = "pci-host-ecam-generic";
 /// Both register pages of an SMMUv3 (IHI 0070, 6.1), both frames of an ITS (IHI 0069, 12.17).
 const FRAMES: u64 = 0x2_0000;
 
+/// Whether `node` is a PCI host bridge that is there.
+pub(crate) fn is_host(node: Node<'_>) -> bool {
+    is_live(node) && is_pci(node) && !node.parent().is_some_and(is_pci)
+}
+
 /// Reads the board's PCI host bridge: of several, the first with functions described.
 pub fn read<'a>(tree: Tree<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> Option<PciHost<'a>> {
-    let mut hosts = tree.nodes().filter(|node| {
-        is_live(*node) && is_pci(*node) && !node.parent().is_some_and(is_pci) && node.is_compatible(HOST)
-    });
+    let mut hosts = tree.nodes().filter(|node| is_host(*node) && node.is_compatible(HOST));
     let first = hosts.next()?;
     let has_functions = |node: &Node<'a>| functions_below(*node).next().is_some();
     let node = Some(first).filter(has_functions).or_else(|| hosts.find(has_functions)).unwrap_or(first);
@@ -35,25 +39,32 @@ pub fn read<'a>(tree: Tree<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> Option
         buses,
         windows: windows(node, diagnostics),
         functions: Vec::new(),
-        smmu: rows(node, "iommu-map").find_map(|row| smmu(row.target)),
+        smmu: rows(node, "iommu-map").find_map(|row| driven(row.target)),
         its: rows(node, "msi-map").map(|row| row.target).chain(parent(node)).find_map(its),
     };
     collect(node, None, &mut host.functions, diagnostics);
     sort(&mut host.functions);
-    for function in &mut host.functions {
-        let rid = function.bdf;
-        function.stream = through(node, "iommu-map", rid).filter(|(n, _)| smmu(*n).is_some()).map(|(_, id)| id);
+    let requesters: Vec<Bdf, MAX_FUNCTIONS> = (0..host.functions.len()).map(|index| host.requester(index)).collect();
+    for (function, rid) in host.functions.iter_mut().zip(requesters) {
+        if function.speaks_for_others() {
+            continue; // The ID is that of what is behind it.
+        }
+        // One SMMU and one ITS are driven: what goes through another is not held back, and its messages are not told apart.
+        let (driven, translates) = (host.smmu.map(|smmu| smmu.node), host.its.map(|its| its.node));
+        function.stream = through(node, "iommu-map", rid).filter(|(n, _)| Some(*n) == driven).map(|(_, id)| id);
         // Without a map the requester ID is the DeviceID (Linux, pci-msi.txt).
         let plain = || parent(node).filter(|_| node.property("msi-map").is_none()).map(|n| (n, rid.0.into()));
         let found = through(node, "msi-map", rid).or_else(plain);
-        function.device_id = found.filter(|(n, _)| its(*n).is_some()).map(|(_, id)| id);
+        function.device_id = found.filter(|(n, _)| Some(*n) == translates).map(|(_, id)| id);
     }
     Some(host)
 }
 
 /// Functions and bridges described on the bus of `node`.
 pub(crate) fn functions_below<'a>(node: Node<'a>) -> impl Iterator<Item = Node<'a>> {
-    node.children().filter(|child| child.is_enabled() && child.property("reg").is_some())
+    // A virtual function is there only when a driver of its physical function has made it.
+    let is_virtual = |child: &Node<'a>| child.property(function::PHYSICAL).is_some();
+    node.children().filter(move |child| child.is_enabled() && child.property("reg").is_some() && !is_virtual(child))
 }
 
 /// Adds what is on the bus of `node`, bridges before what is behind them.
@@ -131,7 +142,7 @@ pub(crate) fn rows<'a>(node: Node<'a>, name: &str) -> impl Iterator<Item = Row<'
 }
 
 /// The controller and ID that requester `rid` has behind the map `name`, masked as `<name>-mask` says.
-fn through<'a>(node: Node<'a>, name: &str, rid: Bdf) -> Option<(Node<'a>, u32)> {
+pub(crate) fn through<'a>(node: Node<'a>, name: &str, rid: Bdf) -> Option<(Node<'a>, u32)> {
     let mask = if name == "iommu-map" { "iommu-map-mask" } else { "msi-map-mask" };
     let mask = node.property(mask).and_then(Property::number).unwrap_or(0xFFFF);
     let rid = u32::from(rid.0) & mask as u32;
@@ -142,12 +153,13 @@ fn through<'a>(node: Node<'a>, name: &str, rid: Bdf) -> Option<(Node<'a>, u32)> 
 }
 
 /// `msi-parent` of the host bridge.
-fn parent(node: Node<'_>) -> Option<Node<'_>> {
+pub(crate) fn parent(node: Node<'_>) -> Option<Node<'_>> {
     let cell = node.property("msi-parent")?.cells()?.next()?;
     target(node.tree(), &cell)
 }
 
-fn smmu(node: Node<'_>) -> Option<SmmuNode<'_>> {
+/// The SMMU `node`, where it is one and all there.
+fn driven(node: Node<'_>) -> Option<SmmuNode<'_>> {
     let (region, _) = address::memory(node).next().filter(|_| node.is_compatible("arm,smmu-v3"))?;
     let specifiers = interrupts::of(node).unwrap_or_default();
     let names = node.property("interrupt-names");
@@ -159,7 +171,7 @@ fn smmu(node: Node<'_>) -> Option<SmmuNode<'_>> {
         }
     };
     let whole = region.size >= FRAMES && is_live(node);
-    whole.then(|| SmmuNode { node, region, event: line("eventq"), error: line("gerror") })
+    whole.then(|| SmmuNode { node, region, event: line("eventq"), error: line("gerror"), idr: smmu::idr(node) })
 }
 
 fn its(node: Node<'_>) -> Option<ItsNode<'_>> {
@@ -168,6 +180,19 @@ fn its(node: Node<'_>) -> Option<ItsNode<'_>> {
 }
 
 impl PciHost<'_> {
+    /// The requester ID under which what a function does arrives at the SMMU and the ITS: its own, or that of the topmost bridge to
+    /// conventional PCI above it (PCI Express to PCI/PCI-X Bridge 1.0, 2.3: of device 0 on the bus behind it; without PCI Express
+    /// above, its own).
+    pub fn requester(&self, index: usize) -> Bdf {
+        let of = |index: usize| self.functions.get(index);
+        let bridges = self.bridges_above(index).filter_map(of).filter(|bridge| bridge.speaks_for_others());
+        let own = of(index).map_or(Bdf(0), |function| function.bdf);
+        bridges.last().map_or(own, |bridge| match (bridge.port(), bridge.bridge) {
+            (Some(_), Some((secondary, _))) => Bdf(u16::from(secondary) << 8),
+            _ => bridge.bdf,
+        })
+    }
+
     /// Index of the function with this node.
     pub fn index_of(&self, node: Node<'_>) -> Option<usize> {
         self.functions.iter().position(|function| function.node == node)

@@ -2,17 +2,25 @@
 
 use super::capability::Kind;
 use super::model::{Mode, PciFunction, PciHost};
-use crate::cells::{MAX_ENTRY, count, target};
+use crate::cells::{MAX_ENTRY, count, span_of, target};
 use crate::interrupts::{self, Line, Trigger};
 use crate::model::{Board, Domain};
 use crate::resolve::MAINTENANCE;
 use crate::resolve::lines::IntSet;
-use cofferdam_dts::Cell;
+use cofferdam_dts::{Cell, Span};
 use cofferdam_plan::IntId;
 
-/// Follows the pin of a function through the bridges above it, each of which turns it by the device number (PCI-to-PCI Bridge 1.2,
-/// 9.1), and then through `interrupt-map`, to an interrupt: a level, as every pin is. `None` without a pin, or where it leads to none.
+/// The interrupt that the pin of a function ends on: a level, as every pin is. `None` without a pin, or where it leads to none.
 pub fn pin(board: &Board<'_>, host: &PciHost<'_>, index: usize) -> Option<IntId> {
+    match route(board, host, index)? {
+        (Line::Shared(intid, Trigger::Level), _) => Some(intid),
+        _ => None,
+    }
+}
+
+/// Follows the pin of a function through the bridges above it, each of which turns it by the device number (PCI-to-PCI Bridge 1.2,
+/// 9.1), and then through `interrupt-map` to what its row says, and the row's place.
+pub(crate) fn route(board: &Board<'_>, host: &PciHost<'_>, index: usize) -> Option<(Line, Span)> {
     let function = host.functions.get(index).filter(|function| function.pin != 0)?;
     let (mut bdf, mut pin) = (function.bdf, u32::from(function.pin) - 1);
     for bridge in host.bridges_above(index) {
@@ -37,10 +45,7 @@ pub fn pin(board: &Board<'_>, host: &PciHost<'_>, index: usize) -> Option<IntId>
         let hit = child.iter().zip(&mask).zip(asked).all(|((cell, mask), asked)| cell.value & mask == asked & mask);
         if hit {
             board.gic.filter(|gic| gic.node == parent)?;
-            return match interrupts::gic(&row) {
-                Line::Shared(intid, Trigger::Level) => Some(intid),
-                _ => None,
-            };
+            return Some((interrupts::gic(&row), span_of(&row)));
         }
     }
 }

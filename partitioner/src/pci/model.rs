@@ -117,6 +117,21 @@ pub struct SmmuNode<'a> {
     pub event: Option<IntId>,
     /// `gerror`, edge-triggered.
     pub error: Option<IntId>,
+    /// What it can do, where the board says.
+    pub idr: Option<Idr>,
+}
+
+/// Identification registers of an SMMUv3, as read from the machine (IHI 0070, 6.3).
+#[derive(Clone, Copy, Debug)]
+pub struct Idr {
+    /// SMMU_IDR0.
+    pub idr0: u32,
+    /// SMMU_IDR1.
+    pub idr1: u32,
+    /// SMMU_IDR5.
+    pub idr5: u32,
+    /// The property.
+    pub span: Span,
 }
 
 /// An ITS.

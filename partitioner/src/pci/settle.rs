@@ -5,9 +5,10 @@ use super::demands;
 use super::lines;
 use super::model::{Mode, PciHost, Settled, Settlement, Share};
 use crate::codes;
+use crate::interrupts::{Line, Trigger};
 use crate::model::{At, Board, Delivery, Layout};
 use crate::resolve::lines::IntSet;
-use cofferdam_dts::{Arg, Diagnostic, Diagnostics};
+use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Span};
 use cofferdam_plan::IntId;
 use cofferdam_plan::limits::MAX_FUNCTIONS;
 use heapless::Vec;
@@ -151,6 +152,25 @@ fn no_interrupts<'a>(domain: &crate::model::Domain<'a>, count: u32) -> Diagnosti
         .help("give it fewer functions or CPUs, or `delivery = \"direct\"`: then they use their pins")
 }
 
+/// What is wrong with the row of `interrupt-map` that the pin of a function comes to, where it comes to one.
+fn wrong_line<'a>(board: &Board<'a>, host: &PciHost<'a>, index: usize, asked: Span) -> Option<Diagnostic<'a>> {
+    let function = host.functions.get(index)?;
+    let (line, span) = lines::route(board, host, index)?;
+    let (code, message, help) = match line {
+        Line::Shared(_, Trigger::Level) => return None,
+        Line::Shared(..) => {
+            let message = "the pin of {0} goes by `interrupt-map` of {1} to an interrupt that is no level, active high: every pin is one";
+            (codes::BAD_TRIGGER, message, "the third cell of its interrupt is 4 (level high)")
+        }
+        _ => {
+            let message = "the pin of {0} goes by `interrupt-map` of {1} to an interrupt that no pin can have";
+            (codes::INTERRUPT_NUMBER, message, "type 0 (SPI) with a number up to 987")
+        }
+    };
+    let d = Diagnostic::new(code, span, message).args(&[Arg::Node(function.node), Arg::Node(host.node)]);
+    Some(d.also(asked, "granted here").help(help))
+}
+
 /// Pins: the line each ends on is its owner's alone, and not the hypervisor's. A function without messages and without a line is
 /// none a driver can use.
 fn pins<'a>(
@@ -168,6 +188,10 @@ fn pins<'a>(
         let intid = match settled.mode {
             Mode::Intx(intid) => intid,
             Mode::Msi(_) => continue,
+            Mode::None if let Some(wrong) = wrong_line(board, host, settled.function, span) => {
+                out.push(wrong);
+                continue;
+            }
             // Where more is wrong, this may follow from it.
             Mode::None if out.errors() != 0 => continue,
             Mode::None => {

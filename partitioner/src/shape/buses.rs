@@ -1,5 +1,6 @@
 //! Buses: cell counts, windows, interrupt maps, PCI hosts.
 
+use crate::address;
 use crate::cells::{self, address_cells, count, is_live, is_pci, size_cells, target};
 use crate::codes;
 use cofferdam_dts::{Arg, Cell, Diagnostic, Diagnostics, Node, Property, Span, Tree};
@@ -173,9 +174,24 @@ pub(super) fn hosts<'a>(tree: Tree<'a>, diagnostics: &mut Diagnostics<'_, 'a>) {
             diagnostics.push(d.args(&[Arg::Node(node)]).help("describe its windows, or disable it"));
         }
         buses(node, diagnostics);
+        let others = || tree.nodes().filter(is_host).take(index);
+        let is_ecam = |node: Node<'a>| node.is_compatible("pci-host-ecam-generic");
+        let met = address::memory(node).find_map(|(region, reg)| {
+            let meets = |n: &Node<'a>| {
+                (is_ecam(node) || is_ecam(*n)) && address::memory(*n).any(|(other, _)| other.overlaps(&region))
+            };
+            others().find(meets).map(|twin| (region, reg.span, twin))
+        });
+        if let Some((region, span, twin)) = met {
+            let message = "the configuration space of {0}, {2}, overlaps that of {1}: one place would be two functions";
+            let args = [Arg::Node(node), Arg::Node(twin), Arg::Range(region.base.0, region.size)];
+            let d =
+                Diagnostic::new(codes::PCI_DOMAIN_TWICE, span, message).args(&args).also(twin.span(), "{1} is here");
+            diagnostics.push(d.help("check `reg` of both; disable the one that is not there"));
+        }
         let number = |n: Node<'a>| n.property("linux,pci-domain").and_then(Property::number);
         let Some(mine) = number(node) else { continue };
-        if let Some(twin) = tree.nodes().filter(is_host).take(index).find(|n| number(*n) == Some(mine)) {
+        if let Some(twin) = others().find(|n| number(*n) == Some(mine)) {
             let span = node.property("linux,pci-domain").map_or(node.span(), Property::value_span);
             let d = Diagnostic::new(codes::PCI_DOMAIN_TWICE, span, "{0} and {1} both are PCI domain {2}");
             let d = d.args(&[Arg::Node(node), Arg::Node(twin), Arg::Number(mine)]).also(twin.span(), "{1} is here");

@@ -39,6 +39,23 @@ impl Function {
     pub(super) fn buses(&self) -> Option<(u8, u8)> {
         (self.byte(0xE) & 0x7F == 1).then(|| (self.byte(0x19), self.byte(0x1A)))
     }
+    /// Bus, device and function as one number.
+    pub(super) fn rid(&self) -> u16 {
+        u16::from(self.bus) << 8 | u16::from(self.device) << 3 | u16::from(self.function)
+    }
+    /// The virtual functions that there are of it: VF Enable, NumVFs, First VF Offset and VF Stride (PCI Express Base 5.0, 9.3.3).
+    pub(super) fn virtual_functions(&self) -> Vec<u16> {
+        let sr_iov = self.capabilities().into_iter().find(|at| *at >= 0x100 && self.dword(*at) & 0xFFFF == 0x0010);
+        let Some(at) = sr_iov.filter(|at| self.dword(at + 0x08) & 1 != 0) else { return Vec::new() };
+        let [count, place] = [0x10, 0x14].map(|offset| self.dword(at + offset));
+        let rid = |n: u16| self.rid().wrapping_add(place as u16).wrapping_add(((place >> 16) as u16).wrapping_mul(n));
+        // No more than there are numbers of functions.
+        (0..count as u16).map(rid).collect()
+    }
+    /// Whether its IDs are those of every virtual function (9.3.4.1.1); of others nothing answers so.
+    pub(super) fn has_no_id(&self) -> bool {
+        self.dword(0) == u32::MAX
+    }
     /// Interrupt pin, 0 without.
     pub(super) fn pin(&self) -> u8 {
         self.byte(0x3D)

@@ -88,6 +88,33 @@ mod tests {
         assert_eq!(import(DUMP).0, include_str!("../../tests/data/lspci-qemu.dtsi"));
     }
 
+    /// igb of the dump with two virtual functions: offset 128, every second.
+    #[test]
+    fn virtual_functions_are_their_physical_ones() {
+        let vf = |place: &str| {
+            format!(
+                "{place} Ethernet controller [0200]: Intel Corporation 82576 Virtual Function [8086:10ca] (rev 01)\n\
+                     00: ff ff ff ff 00 00 10 00 01 00 00 02 00 00 00 00\n\
+                     10: 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00\n\
+                     20: 00 00 00 00 00 00 00 00 00 00 00 00 f4 1a 00 11\n\
+                     30: 00 00 00 00 40 00 00 00 00 00 00 00 00 00 00 00\n\n"
+            )
+        };
+        let at = DUMP.find("00:0b.0 Ethernet").expect("igb is there");
+        let (before, igb) = DUMP.split_at(at);
+        // VF Enable and memory space of VFs; two of them.
+        let enabled = igb.replacen("\n160: 10 00 01 00 00 00 00 00 00 00", "\n160: 10 00 01 00 00 00 00 00 09 00", 1);
+        let enabled = enabled.replacen("\n170: 00 00 00 00 80 00 02 00", "\n170: 02 00 00 00 80 00 02 00", 1);
+        assert_eq!(igb.bytes().zip(enabled.bytes()).filter(|(a, b)| a != b).count(), 2, "the dump has its capability");
+        let (nodes, warnings) =
+            import(&(before.to_owned() + &enabled + "\n" + &vf("00:1b.0") + &vf("00:1b.2") + &vf("00:1c.0")));
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].contains("00:1c.0 is a virtual function"), "{warnings:?}");
+        assert!(nodes.contains("nic5: ethernet@1b,0 {\n\t\treg = <0x0000d800 0 0 0x0 0x0>;\n\t\tcofferdam,physical-function = <&nic4>;\n\t};"), "{nodes}");
+        assert!(nodes.contains("nic6: ethernet@1b,2 {\n\t\treg = <0x0000da00 0 0 0x0 0x0>;"), "{nodes}");
+        assert!(!nodes.contains("0xffff"), "{nodes}");
+    }
+
     #[test]
     fn what_lspci_does_not_say_is_said() {
         let text = "00:03.0 Ethernet controller [0200]: Intel Corporation Some */ Card [8086:100e] (rev 03)\n\

@@ -28,6 +28,10 @@ struct Writer<'f, 'w> {
     out: String,
     warnings: &'w mut Vec<String>,
     labels: BTreeMap<&'static str, u32>,
+    /// Of virtual functions, by what they are: the physical function.
+    physical: BTreeMap<u16, u16>,
+    /// Of what has been written.
+    written: BTreeMap<u16, String>,
 }
 
 /// The nodes, for the host bridge labelled `host`. What lspci does not tell is a comment and one of `warnings`.
@@ -36,7 +40,8 @@ pub(super) fn write(functions: &[Function], host: &str, warnings: &mut Vec<Strin
         "/*\n * PCI functions from `lspci -vvnn -xxxx`, for the host bridge of a board file.\n *\n * Labels are for `access` of a \
          domain: rename them as you like.\n */\n&{host} {{\n"
     );
-    let mut writer = Writer { functions, out, warnings, labels: BTreeMap::new() };
+    let physical = functions.iter().flat_map(|f| f.virtual_functions().into_iter().map(|of| (of, f.rid()))).collect();
+    let mut writer = Writer { functions, out, warnings, labels: BTreeMap::new(), physical, written: BTreeMap::new() };
     let root = functions.first().map_or(0, |function| function.bus);
     writer.bus(root, 1);
     writer.out += "};\n";
@@ -78,14 +83,25 @@ impl Writer<'_, '_> {
             if host && alone {
                 continue;
             }
+            let physical = self.physical.get(&f.rid()).and_then(|rid| self.written.get(rid).cloned());
+            if physical.is_none() && f.has_no_id() {
+                let place = place(f);
+                self.warnings
+                    .push(format!("{place} is a virtual function, and its physical one is not there: left out"));
+                continue;
+            }
             if !core::mem::take(&mut first) {
                 self.out.push('\n');
             }
-            self.function(f, depth);
+            match physical {
+                Some(physical) => self.virtual_function(f, &physical, depth),
+                None => self.function(f, depth),
+            }
         }
     }
 
-    fn function(&mut self, f: &Function, depth: usize) {
+    /// Opens the node of a function.
+    fn open(&mut self, f: &Function, depth: usize) {
         let class = f.dword(8) >> 8;
         let kind = KINDS.iter().find(|(mask, of, ..)| class >> 8 & mask == *of);
         let (name, label) = kind.map_or(("device", "device"), |(_, _, name, label)| (*name, *label));
@@ -95,6 +111,20 @@ impl Writer<'_, '_> {
         let unit = format!("{:x},{}", f.device, f.function);
         self.line(depth, &format!("/* {}: {} */", place(f), f.title.replace("*/", "* /")));
         self.line(depth, &format!("{label}: {name}@{unit} {{"));
+        self.written.insert(f.rid(), label);
+    }
+
+    /// What a driver of the function labelled `physical` has made: its place, and whose it is.
+    fn virtual_function(&mut self, f: &Function, physical: &str, depth: usize) {
+        self.open(f, depth);
+        self.line(depth + 1, &format!("reg = <{:#010x} 0 0 0x0 0x0>;", cell(f, 0, 0)));
+        self.line(depth + 1, &format!("cofferdam,physical-function = <&{physical}>;"));
+        self.line(depth, "};");
+    }
+
+    fn function(&mut self, f: &Function, depth: usize) {
+        let class = f.dword(8) >> 8;
+        self.open(f, depth);
         let inside = depth + 1;
         if f.buses().is_some() {
             self.line(inside, "device_type = \"pci\";");
