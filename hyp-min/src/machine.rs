@@ -8,7 +8,8 @@ use crate::arch::aarch64::registers::mrs;
 use crate::console;
 use crate::dev::gicv2::Gic;
 use crate::dev::gicv3::{Distributor, Redistributor};
-use cofferdam_plan::{HeaderFlags, Plan};
+use cofferdam_plan::{DomainFlags, HeaderFlags, Plan};
+use hyp_min::vdev::inject::LEAST;
 
 /// Bits of a physical address by ID_AA64MMFR0_EL1.PARange (DDI 0487, D24.2.74).
 const PA_BITS: [u32; 8] = [32, 36, 40, 42, 44, 48, 52, 56];
@@ -73,7 +74,16 @@ fn gicv2_is_planned(gic: &Gic, plan: &Plan<'_>) -> bool {
     if !virtualization {
         defmt::error!("refused: no virtual interface control of the GICv2 at its address");
     }
-    virtualization & words_suffice(&Distributor::new(plan.header.gicd_va), plan)
+    virtualization && words_suffice(&Distributor::new(plan.header.gicd_va), plan) & lists_suffice(gic.lists(), plan)
+}
+
+/// `lists`: list registers of this CPU. Where another has fewer, it says so itself (`enter.rs`).
+fn lists_suffice(lists: u32, plan: &Plan<'_>) -> bool {
+    let suffices = lists >= LEAST || plan.domains.iter().all(|domain| domain.flags & DomainFlags::INJECTED == 0);
+    if !suffices {
+        defmt::error!("refused: {=u32} list registers, injected delivery needs {=u32}", lists, LEAST);
+    }
+    suffices
 }
 
 fn words_suffice(distributor: &Distributor, plan: &Plan<'_>) -> bool {
@@ -95,7 +105,8 @@ fn interrupt_controller(plan: &Plan<'_>) -> bool {
         defmt::error!("refused: GIC architecture {=u32}, planned 3", architecture);
         return false;
     }
-    let mut good = words_suffice(&distributor, plan);
+    let lists = (mrs!("ich_vtr_el2") & 0xF) as u32 + 1;
+    let mut good = words_suffice(&distributor, plan) & lists_suffice(lists, plan);
     if header.flags & HeaderFlags::GROUP0 != 0 && !distributor.is_single_state() {
         defmt::error!("refused: Group 0 interrupts belong to the firmware (GICD_CTLR.DS = 0)");
         good = false;

@@ -167,6 +167,11 @@ impl Distributor {
         self.0.store(ICENABLER + intid.word() as u32 * 4, intid.bit());
     }
 
+    /// Ends interrupts of word `word` that nobody will end otherwise; of a GICv2 word 0 is this CPU's own.
+    pub(crate) fn deactivate(&self, word: u32, bits: u32) {
+        self.0.store(ICACTIVER + word * 4, bits);
+    }
+
     /// Drives the line of an SPI that has no wire.
     pub(crate) fn set_line(&self, intid: IntId, high: bool) {
         let register = if high { ISPENDR } else { ICPENDR };
@@ -246,6 +251,11 @@ impl Redistributor {
     /// Makes an SGI or PPI pending.
     pub(crate) fn pend(&self, intid: IntId) {
         self.0.store(SGI_FRAME + ISPENDR, intid.bit());
+    }
+
+    /// Ends SGIs and PPIs that nobody will end otherwise.
+    pub(crate) fn deactivate(&self, bits: u32) {
+        self.0.store(SGI_FRAME + ICACTIVER, bits);
     }
 
     /// Stops an SGI or PPI of EL2.

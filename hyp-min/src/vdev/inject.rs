@@ -20,6 +20,10 @@ use cofferdam_plan::IntId;
 /// Most list registers there can be (12.4.12, ICH_VTR_EL2.ListRegs).
 pub const MOST: usize = 16;
 
+/// Fewest that injected delivery needs. With one alone "at most one is in use" ([`Until::AlmostEmpty`]) would be true while the guest
+/// has its interrupt active, so that what is held back would come, and go back, without end.
+pub const LEAST: u32 = 2;
+
 /// What one list register holds. Neither pending nor active: nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Entry {

@@ -14,7 +14,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// For one answer, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The part `attach`.
 pub(crate) fn run(tally: &mut Tally) -> Result<(), Trouble> {
@@ -59,7 +59,7 @@ impl Run {
 }
 
 /// Reads from `from` until what came ends with `end`; all of it.
-fn until(from: impl AsFd, end: &str) -> Result<String, String> {
+pub(super) fn until(from: impl AsFd, end: &str) -> Result<String, String> {
     let (started, mut heard) = (Instant::now(), Vec::new());
     while !heard.ends_with(end.as_bytes()) {
         let left = PATIENCE.saturating_sub(started.elapsed());

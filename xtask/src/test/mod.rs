@@ -7,6 +7,7 @@ mod bitflip;
 mod boot;
 mod determinism;
 mod dialogue;
+mod failure;
 mod fixtures;
 mod gdb;
 mod guest_tree;
@@ -25,7 +26,7 @@ use tally::Tally;
 /// Run everything that must hold, or only the named parts
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Parts: tidy, lint, host, scan, fixtures, guest-tree, boot, attack, attach, gdb, determinism, bitflip; or scenarios
+    /// Parts: tidy, lint, host, scan, fixtures, guest-tree, boot, attack, attach, gdb, failure, determinism, bitflip; or scenarios
     /// in qemu/tests, by name or by group (`linux` for all `linux-…`)
     names: Vec<String>,
 }
@@ -45,6 +46,7 @@ const PARTS: &[(&str, Part)] = &[
     ("attack", scenario::run_all),
     ("attach", attach::run),
     ("gdb", gdb::run),
+    ("failure", failure::run),
     ("determinism", determinism::run),
     ("bitflip", bitflip::run),
 ];

@@ -9,6 +9,7 @@ use crate::state::vcpu;
 use crate::{pci, watchdog};
 use cofferdam_plan::{DomainFlags, HeaderFlags, IntId, Plan};
 use core::sync::atomic::Ordering;
+use hyp_min::vdev::inject::LEAST;
 
 /// The SGI of EL2, where it has Group 0.
 pub(crate) fn kick(plan: &Plan<'_>) -> Option<IntId> {
@@ -38,6 +39,10 @@ pub(crate) fn first(cpu: &'static PerCpu) -> ! {
             defmt::error!("refused: CPU {=u16} gets no Group 0 interrupt", cpu.index.0);
             park::fault(cpu, park::Reason::InterruptController);
         }
+    }
+    if cpu.is_injected() && cpu.lists() < LEAST {
+        defmt::error!("refused: CPU {=u16} has {=u32} list registers", cpu.index.0, cpu.lists());
+        park::fault(cpu, park::Reason::InterruptController);
     }
     watchdog::take_up(cpu);
     // Not before this CPU does what it owes other domains: their console input, their watchdogs.

@@ -7,7 +7,7 @@ use super::percpu::PerCpu;
 use super::registers::mrs;
 use super::{enter, firmware, inject, inject2, restart, revoke};
 use crate::deadline::Duty;
-use crate::dev::{gicv3, its};
+use crate::dev::{gicv3, its, smmu};
 use crate::state::{self, DomainState, Status, vcpu};
 use crate::{console, pci};
 use cofferdam_plan::{Domain, Policy};
@@ -51,6 +51,7 @@ pub(crate) fn fault(cpu: &'static PerCpu, reason: Reason) -> ! {
     };
     let subject = Subject::of(cpu);
     if !reason.is_guests() {
+        forget_own(cpu);
         restart::abandon(cpu);
     }
     let Some(fate) = subject.take(policy, cpu.state.status()) else { stand_by(cpu) };
@@ -98,6 +99,23 @@ pub(crate) fn fault(cpu: &'static PerCpu, reason: Reason) -> ! {
     }
     finish(cpu, &subject, fate, true);
     stand_by(cpu)
+}
+
+/// EL2 has failed on this CPU. An interrupt of EL2's own that it may have been serving is over, and may come again: what the CPU
+/// owes others goes on. Else it would stay active in the interrupt controller, which does not signal it then.
+fn forget_own(cpu: &PerCpu) {
+    let plan = cpu.plan();
+    let own = plan.header.kick_sgi.bit() | gicv3::HYP_TIMER.bit();
+    match &cpu.gicv2 {
+        Some(_) => cpu.distributor.deactivate(0, own),
+        None => cpu.redistributor.deactivate(own),
+    }
+    if cpu.index == plan.header.housekeeping_cpu {
+        let [event, error] = smmu::interrupts(plan.pci.as_ref());
+        for intid in [plan.header.console_intid, event, error].into_iter().filter(|intid| intid.is_spi()) {
+            cpu.distributor.deactivate(intid.word() as u32, intid.bit());
+        }
+    }
 }
 
 fn is_guest_abort(esr: u64) -> bool {

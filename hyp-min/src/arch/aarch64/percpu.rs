@@ -135,6 +135,11 @@ impl PerCpu {
         self.domain().flags & DomainFlags::INJECTED != 0
     }
 
+    /// How many list registers there are, where its interrupts come by way of EL2.
+    pub(crate) fn lists(&self) -> u32 {
+        self.lists.count_ones()
+    }
+
     /// Whether LPIs come to this CPU.
     pub(crate) fn takes_lpis(&self) -> bool {
         self.lpi_count != 0

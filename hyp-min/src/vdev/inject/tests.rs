@@ -97,6 +97,32 @@ fn domain0(run: impl FnOnce(&View<'_>, &Fake, &Memory)) {
     board.view(0, &State::new(), |view| run(view, &Fake::new(4), &Memory::new(STRIDE as usize, 0)));
 }
 
+/// The hardware's own condition (ICH_HCR_EL2.UIE, NPIE; 12.4.9): whether there is "room" at this moment.
+fn is_told(lrs: &Fake, until: Until) -> bool {
+    match until {
+        Until::NonePending => lrs.list().iter().all(|(_, state)| *state != "p"),
+        Until::AlmostEmpty => lrs.list().len() <= 1,
+    }
+}
+
+#[test]
+fn what_is_held_back_waits_for_the_guest_to_do_something() {
+    // Whether the maintenance interrupt comes before the guest has run, with all list registers in `state`.
+    let at_once = |count: usize, state: &str| {
+        let lrs = Fake::new(count);
+        (0..count).for_each(|n| lrs.set(n, 48 + n as u32, 0x80, state));
+        domain0(|view, _, _| admit(view, &lrs, LEVEL, 0x80, 0));
+        let (_, until) = lrs.held.get().expect("nothing is free");
+        is_told(&lrs, until)
+    };
+    for state in ["p", "a", "pa"] {
+        for count in LEAST as usize..=MOST {
+            assert!(!at_once(count, state), "{count} list registers, {state}");
+        }
+    }
+    assert!(at_once(LEAST as usize - 1, "a"), "why one is too few");
+}
+
 #[test]
 fn what_finds_room_stays_active_for_the_hardware() {
     domain0(|v, f, _| {
