@@ -19,7 +19,8 @@ use hyp_min::vdev::{Access, Outcome, msi_frame};
 #[inline(always)]
 fn device<'a>(view: &PciView<'a>, index: usize, function: &'a Function) -> Device<'a, Ecam> {
     let rules = view.rules_of(function).unwrap_or(&[]);
-    Device { function, rules, state: config_state(view.record, index), frame: Ecam(function.config_va) }
+    let dwords = view.dwords_of(function).unwrap_or(&[]);
+    Device { function, rules, dwords, state: config_state(view.record, index), frame: Ecam(function.config_va) }
 }
 
 /// Does `work` to each function of which `which` says so, in the plan's order.
@@ -110,13 +111,13 @@ fn clock() -> (u64, u64) {
 
 /// Apart, as `write` is, so that a read saves fewer registers.
 #[inline(never)]
-fn comes_back(view: &PciView<'static>, index: u32, function: &Function) -> bool {
-    device(view, index as usize, function).comes_back(clock)
+fn comes_back(view: &PciView<'static>, index: usize, function: &Function) -> bool {
+    device(view, index, function).comes_back(clock)
 }
 
 #[inline(never)]
-fn write(view: &PciView<'static>, index: u32, function: &Function, access: Access, written: u64) -> u64 {
-    device(view, index as usize, function).write(access, written, clock);
+fn write(view: &PciView<'static>, index: usize, function: &Function, access: Access, written: u64) -> u64 {
+    device(view, index, function).write(access, written, clock);
     0
 }
 
@@ -130,10 +131,9 @@ pub(crate) fn access(cpu: &PerCpu, view: &PciView<'static>, ipa: u64, size: u8, 
         if !config::is_request(access) {
             return Outcome::Abort;
         }
-        let functions = view.functions_of(owner).unwrap_or(&[]);
-        let found = config::find(functions, owner.first_function, access.offset);
+        let found = config::find(view.functions, owner, access.offset);
         let Some((function, index)) = found else { return Outcome::Handled(u64::MAX) };
-        let device = device(view, index as usize, function);
+        let device = device(view, index, function);
         let value = match write {
             _ if !device.is_there() && !comes_back(view, index, function) => u64::MAX,
             Some(written) => self::write(view, index, function, access, written),

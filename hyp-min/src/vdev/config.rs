@@ -7,7 +7,7 @@
 //! References are to PCI Express Base 5.0.
 
 use super::{Access, Frame};
-use cofferdam_plan::pci::{CONFIG_SIZE, Function, FunctionFlags, Rule, RuleKind};
+use cofferdam_plan::pci::{CONFIG_SIZE, Function, FunctionFlags, PciDomain, Rule, RuleKind};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Time a function has for a reset, as a part of a second: 100 ms (6.6.2).
@@ -94,17 +94,20 @@ pub struct Device<'a, F> {
     pub function: &'a Function,
     /// Its rules, ascending.
     pub rules: &'a [Rule],
+    /// For each dword which of them decides it.
+    pub dwords: &'a [u8],
     /// Its state.
     pub state: &'a State,
     /// Its configuration space.
     pub frame: F,
 }
 
-/// Which of a domain's `functions` the byte at `offset` of its configuration space belongs to, with its index in the plan; `first` is
-/// that of the first of them.
+/// Which of the plan's `functions` the byte at `offset` of a domain's configuration space belongs to, and its index.
 #[inline(always)]
-pub fn find(functions: &[Function], first: u32, offset: u32) -> Option<(&Function, u32)> {
-    functions.iter().zip(first..).find(|(function, _)| u32::from(function.devfn) == offset / CONFIG_SIZE as u32)
+pub fn find<'a>(functions: &'a [Function], owner: &PciDomain, offset: u32) -> Option<(&'a Function, usize)> {
+    let devfn = (offset / CONFIG_SIZE as u32) as u8;
+    let index = usize::from(owner.places[usize::from(devfn)]);
+    Some((functions.get(index)?, index))
 }
 
 /// Whether the access is one that a configuration request can carry: within one dword (7.2.2).
@@ -136,12 +139,11 @@ impl<F: Frame> Device<'_, F> {
         }
     }
 
-    /// The rule for the dword that is accessed. Every rule before it is one of the dwords before it.
+    /// The rule for the dword that is accessed.
     #[inline(always)]
     fn rule(&self, access: Access) -> Option<&Rule> {
-        let offset = access.offset as u16 & (CONFIG_SIZE as u16 - 4);
-        let rules = self.rules.get(..usize::from(offset / 4) + 1).unwrap_or(self.rules);
-        rules.binary_search_by_key(&offset, |rule| rule.offset).ok().and_then(|at| rules.get(at))
+        let dword = access.offset as usize % CONFIG_SIZE as usize / 4;
+        self.rules.get(usize::from(*self.dwords.get(dword)?))
     }
 
     #[inline(always)]

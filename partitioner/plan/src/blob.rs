@@ -79,6 +79,8 @@ pub struct PciView<'a> {
     pub functions: &'a [Function],
     /// The rules of their configuration space.
     pub rules: &'a [Rule],
+    /// Which of them decides a dword.
+    pub dwords: &'a [u8],
     /// Per domain.
     pub owners: &'a [PciDomain],
     /// The SPI of each LPI.
@@ -249,6 +251,9 @@ impl<'a> PciView<'a> {
             if self.rules_of(function).is_none() {
                 return Err(PlanError::Index("function.rules"));
             }
+            if self.dwords_of(function).is_none() {
+                return Err(PlanError::Index("function.dwords"));
+            }
         }
         if self.lpis.iter().any(|spi| !IntId(*spi).is_spi()) {
             return Err(PlanError::Index("lpis"));
@@ -264,6 +269,11 @@ impl<'a> PciView<'a> {
     /// The rules of a function.
     pub fn rules_of(&self, function: &Function) -> Option<&'a [Rule]> {
         slice(self.rules, function.first_rule, function.rule_count)
+    }
+
+    /// For each dword of a function which of its rules decides it, as far as there are any.
+    pub fn dwords_of(&self, function: &Function) -> Option<&'a [u8]> {
+        slice(self.dwords, function.first_dword, function.dword_count)
     }
 }
 
@@ -302,6 +312,7 @@ fn pci(records: &[u8], at: Table) -> Result<Option<PciView<'_>>, PlanError> {
         record,
         functions: table(records, record.functions, "functions")?,
         rules: table(records, record.rules, "rules")?,
+        dwords: table(records, record.dwords, "dwords")?,
         owners: table(records, record.owners, "owners")?,
         lpis: table(records, record.lpis, "lpis")?,
         pending: table(records, record.pending, "pending")?,

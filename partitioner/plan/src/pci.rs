@@ -11,6 +11,8 @@ pub const FIRST_LPI: u32 = 8192;
 pub const CONFIG_SIZE: u64 = 0x1000;
 /// Bytes of a domain's configuration space window: the 256 functions of its one bus.
 pub const ECAM_SIZE: u64 = 0x10_0000;
+/// No function, no rule: more than there are of either.
+pub const NONE: u8 = u8::MAX;
 /// Base address registers of a function, the last its expansion ROM's. A bridge has two and the ROM's.
 pub const BARS: usize = 7;
 
@@ -23,6 +25,8 @@ pub struct Pci {
     pub functions: Table,
     /// [`Rule`] records, those of one function in a row, ascending offset.
     pub rules: Table,
+    /// `u8` per dword of each function's configuration space as far as it has rules: which of them, or [`NONE`].
+    pub dwords: Table,
     /// [`PciDomain`] records, one per domain, index = `DomainId`.
     pub owners: Table,
     /// `u32` per LPI from [`FIRST_LPI`] on: the SPI that EL2 sets pending for it.
@@ -112,6 +116,8 @@ pub struct PciDomain {
     pub first_spi: IntId,
     /// Number of such SPIs, in a row.
     pub spi_count: u32,
+    /// Index of the function at each devfn of its bus, or [`NONE`].
+    pub places: [u8; 256],
 }
 
 /// Bits of [`Function::flags`].
@@ -150,8 +156,12 @@ pub struct Function {
     pub flags: u32,
     /// Index of its first rule.
     pub first_rule: u32,
-    /// Number of rules.
+    /// Number of rules, less than [`NONE`].
     pub rule_count: u32,
+    /// Index of its first entry in [`Pci::dwords`].
+    pub first_dword: u32,
+    /// Number of such entries: up to its last rule.
+    pub dword_count: u32,
     /// The registers at 0x10 to 0x24 and the expansion ROM's.
     pub bars: [Bar; BARS],
     /// Of a bridge: dwords 6 to 10 (bus numbers, I/O and memory windows, upper halves) as programmed.

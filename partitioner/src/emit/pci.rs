@@ -13,7 +13,7 @@ use crate::pci::model::{Mode, PciFunction, PciHost, Settled, Settlement};
 use crate::pci::policy::{self, Terms};
 use crate::resolve::PAGE;
 use cofferdam_plan::limits::MAX_FUNCTIONS;
-use cofferdam_plan::pci::{CONFIG_SIZE, Function, FunctionFlags, Pci, PciDomain};
+use cofferdam_plan::pci::{CONFIG_SIZE, Function, FunctionFlags, NONE, Pci, PciDomain};
 use cofferdam_plan::va::GUARD;
 use cofferdam_plan::{IntId, Ipa, NO_DOMAIN, NO_WINDOW, Table};
 use heapless::Vec;
@@ -44,6 +44,7 @@ pub(super) struct PciTables {
     pub(super) record: Table,
     functions: Table,
     rules: Table,
+    dwords: Table,
     owners: Table,
     lpis: Table,
     pending: Table,
@@ -128,10 +129,26 @@ impl<'a> Input<'_, 'a, '_> {
                 blob.push(&mut tables.rules, &rule)?;
             }
         }
+        tables.dwords = blob.table()?;
+        for settled in settlement.functions.iter().filter(|settled| settled.owner.is_some()) {
+            let function = host.functions.get(settled.function).ok_or(EmitError::Internal)?;
+            let mut next = 0;
+            for (index, rule) in (0u8..).zip(policy::rules(function, terms(settled))) {
+                for _ in next..rule.offset / 4 {
+                    blob.push(&mut tables.dwords, &NONE)?;
+                }
+                blob.push(&mut tables.dwords, &index)?;
+                next = rule.offset / 4 + 1;
+            }
+        }
         tables.owners = blob.table()?;
         for domain in 0..self.layout.domains.len() {
             let share = settlement.share(domain);
             let sends = share.spi_count != 0;
+            let mut places = [NONE; 256];
+            for (index, settled) in (0u8..).zip(&settlement.functions).filter(|(_, it)| it.owner == Some(domain)) {
+                places[usize::from(settled.devfn)] = index;
+            }
             let owner = PciDomain {
                 ecam: if share.count != 0 { Ipa(host.ecam.base.0) } else { NO_WINDOW },
                 frame: host.its.filter(|_| sends).map_or(NO_WINDOW, |its| Ipa(its.doorbell())),
@@ -139,6 +156,7 @@ impl<'a> Input<'_, 'a, '_> {
                 function_count: share.count as u32,
                 first_spi: if sends { share.first_spi } else { IntId(0) },
                 spi_count: share.spi_count,
+                places,
             };
             blob.push(&mut tables.owners, &owner)?;
         }
@@ -168,15 +186,18 @@ impl<'a> Input<'_, 'a, '_> {
     ) -> Result<(), EmitError> {
         let Some((host, settlement)) = self.pci() else { return Ok(()) };
         let tables = &records.pci;
-        let mut first_rule = 0;
+        let (mut first_rule, mut first_dword) = (0, 0);
         for (index, settled) in settlement.functions.iter().enumerate() {
             let function = host.functions.get(settled.function).ok_or(EmitError::Internal)?;
             let mut record = self.function(function, settled);
             record.config_va = views.configs + index as u64 * CONFIG_SIZE;
             if let Some(owner) = settled.owner {
-                let rules = policy::rules(function, terms(settled)).len() as u32;
-                (record.first_rule, record.rule_count) = (first_rule, rules);
-                first_rule += rules;
+                let rules = policy::rules(function, terms(settled));
+                let dwords = rules.last().map_or(0, |rule| u32::from(rule.offset) / 4 + 1);
+                (record.first_rule, record.rule_count) = (first_rule, rules.len() as u32);
+                (record.first_dword, record.dword_count) = (first_dword, dwords);
+                first_rule += record.rule_count;
+                first_dword += dwords;
                 if let (Some(stream), Some(root)) = (function.stream, stage2.get(owner)) {
                     record.ste = self.ste(owner, root, tables_pa);
                     record.ste_offset = dma::offset(stream);
@@ -190,6 +211,7 @@ impl<'a> Input<'_, 'a, '_> {
         let record = Pci {
             functions: tables.functions,
             rules: tables.rules,
+            dwords: tables.dwords,
             owners: tables.owners,
             lpis: tables.lpis,
             pending: tables.pending,

@@ -8,7 +8,7 @@ use crate::finding::Finding;
 use crate::pci::is_bridge;
 use crate::work::{Report, Work};
 use cofferdam_plan::Bdf;
-use cofferdam_plan::pci::{BARS, CONFIG_SIZE, Function, FunctionFlags, Rule, RuleKind};
+use cofferdam_plan::pci::{BARS, CONFIG_SIZE, Function, FunctionFlags, NONE, Rule, RuleKind};
 
 /// Where the first capability may lie, and the first extended one does.
 const FIRST: u16 = 0x40;
@@ -36,6 +36,7 @@ pub(crate) fn prove(work: &Work<'_, '_>, report: &mut Report<'_>) {
     for f in pci.functions.iter().filter(|f| !is_bridge(f)) {
         let space = Space { f, rules: pci.rules_of(f).unwrap_or(&[]) };
         i71_rules_are_a_table(&space, report);
+        i71_dwords_have_their_rules(&space, pci.dwords_of(f).unwrap_or(&[]), report);
         i71_identity_is_constant(&space, report);
         i71_capabilities_are_those_a_guest_may_have(&space, report);
         for rule in space.rules {
@@ -233,6 +234,22 @@ fn i71_rules_are_a_table(space: &Space<'_>, report: &mut Report<'_>) {
             let why = "is of no dword, or of a kind nobody knows";
             report.add(Finding::BadRule { function: Bdf(space.f.rid), offset: rule.offset, why });
         }
+    }
+}
+
+/// I71: of each dword the index names the one rule for it, or none where there is none, as far as there are rules.
+fn i71_dwords_have_their_rules(space: &Space<'_>, dwords: &[u8], report: &mut Report<'_>) {
+    let last = space.rules.iter().map(|rule| rule.offset / 4 + 1).max().unwrap_or(0);
+    let of = |dword: usize| space.rules.iter().position(|rule| usize::from(rule.offset / 4) == dword);
+    let is_wrong = |(dword, index): (usize, &u8)| usize::from(*index) != of(dword).unwrap_or(NONE.into());
+    let found = dwords.iter().enumerate().position(is_wrong);
+    if let Some(dword) = found.or((dwords.len() != usize::from(last)).then_some(dwords.len())) {
+        let why = "has a rule that is another dword's";
+        report.add(Finding::BadRule { function: Bdf(space.f.rid), offset: (dword * 4) as u16, why });
+    }
+    if space.rules.len() >= usize::from(NONE) {
+        let why = "is one of more rules than can be told apart";
+        report.add(Finding::BadRule { function: Bdf(space.f.rid), offset: last, why });
     }
 }
 

@@ -5,7 +5,7 @@
 use crate::finding::Finding;
 use crate::work::{Report, Work};
 use cofferdam_plan::audit::{Fact, fact, grant};
-use cofferdam_plan::pci::{CONFIG_SIZE, ECAM_SIZE, Function, FunctionFlags, PciDomain};
+use cofferdam_plan::pci::{CONFIG_SIZE, ECAM_SIZE, Function, FunctionFlags, NONE, PciDomain};
 use cofferdam_plan::{
     Bdf, DomainFlags, DomainId, IntId, Ipa, IpaRegion, NO_DOMAIN, NO_INTID, NO_WINDOW, Pa, PciView, va,
 };
@@ -133,15 +133,16 @@ pub(crate) fn functions_are_in_order(pci: &PciView<'_>, report: &mut Report<'_>)
         }
         next += own as u32;
     }
-    let mut next = 0;
+    let (mut next, mut dword) = (0, 0);
     for f in pci.functions {
-        let first = if f.rule_count == 0 && f.first_rule == 0 { 0 } else { next };
-        if f.first_rule != first {
+        let is_next = |first, count, next| first == if first == 0 && count == 0 { 0 } else { next };
+        if !is_next(f.first_rule, f.rule_count, next) || !is_next(f.first_dword, f.dword_count, dword) {
             report.add(Finding::BadFunction { function: Bdf(f.rid), why: "has rules that are another's" });
         }
         next = next.saturating_add(f.rule_count);
+        dword = dword.saturating_add(f.dword_count);
     }
-    if next as usize != pci.rules.len() {
+    if next as usize != pci.rules.len() || dword as usize != pci.dwords.len() {
         report.add(Finding::BadPci { what: "number of rules" });
     }
 }
@@ -206,6 +207,11 @@ pub(crate) fn domain_sees_its_functions(
     let ecam = ecam(work).is_some_and(|ecam| owner.ecam.0 == ecam.region.base.0);
     if functions.is_empty() && owner.ecam != NO_WINDOW || !functions.is_empty() && !ecam {
         bad("has a configuration space without functions, or functions without one");
+    }
+    let at = |devfn: usize| pci.functions.iter().position(|f| f.domain == domain.0 && usize::from(f.devfn) == devfn);
+    let is_theirs = |(devfn, place): (usize, &u8)| usize::from(*place) == at(devfn).unwrap_or(NONE.into());
+    if !owner.places.iter().enumerate().all(is_theirs) {
+        bad("finds another function at a place of its bus, or none");
     }
     let sends = functions.iter().any(|f| f.flags & FunctionFlags::MSI != 0);
     if !sends && (owner.frame != NO_WINDOW || owner.spi_count != 0 || ![IntId(0), NO_INTID].contains(&owner.first_spi))

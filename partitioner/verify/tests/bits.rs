@@ -172,7 +172,6 @@ fn is_harmless_in_pci(what: &str, index: usize, byte: usize, bit: usize, was_set
             within(bars, 84) && (unplaced || in_its_page || of_bridge)
                 || own_entry
                 || within(offset_of!(Function, name), 16)
-                || within(offset_of!(Function, devfn), 1)
                 // Compared with the function; the rules show its own.
                 || within(offset_of!(Function, class), 8)
                 || index >= 3 && within(offset_of!(Function, id), 4)
@@ -199,6 +198,7 @@ fn every_bit_of_pci_records_is_proven_or_harmless() {
         ("record", header, size_of::<Pci>()),
         ("functions", record.functions, size_of::<Function>()),
         ("rules", record.rules, size_of::<Rule>()),
+        ("dwords", record.dwords, 1),
         ("owners", record.owners, size_of::<PciDomain>()),
         ("lpis", record.lpis, 4),
         ("pending", record.pending, 8),

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::vdev::fake::{Memory, Random};
-use cofferdam_plan::pci::Bar;
+use cofferdam_plan::pci::{Bar, NONE};
 use core::cell::Cell;
 use zerocopy::FromZeros;
 
@@ -59,9 +59,17 @@ fn function(flags: u32) -> Function {
 
 const ALL: u32 = FunctionFlags::FLR | FunctionFlags::MSI | FunctionFlags::DMA;
 
+/// For each dword which of the rules decides it.
+fn dwords(rules: &[Rule]) -> Vec<u8> {
+    let of = |offset: u16| rules.iter().position(|rule| rule.offset == offset);
+    let end = rules.last().map_or(0, |rule| rule.offset + 4);
+    (0..end).step_by(4).map(|offset| of(offset).map_or(NONE, |at| at as u8)).collect()
+}
+
 struct Bench {
     function: Function,
     rules: Vec<Rule>,
+    dwords: Vec<u8>,
     state: State,
     memory: Memory,
 }
@@ -81,14 +89,16 @@ impl Bench {
         for (at, byte) in (0..).zip(bytes(dump)) {
             memory.set(at, 1, byte.into());
         }
-        let bench = Self { function: function(flags), rules, state: State::new(), memory };
+        let dwords = dwords(&rules);
+        let bench = Self { function: function(flags), rules, dwords, state: State::new(), memory };
         bench.device().begin();
         bench.memory.writes();
         bench
     }
 
     fn device(&self) -> Device<'_, &Memory> {
-        Device { function: &self.function, rules: &self.rules, state: &self.state, frame: &self.memory }
+        let (rules, dwords) = (&self.rules, &self.dwords);
+        Device { function: &self.function, rules, dwords, state: &self.state, frame: &self.memory }
     }
 
     fn access(&self, offset: u32, size: u8, write: Option<u64>) -> u64 {
@@ -126,11 +136,13 @@ fn only_requests_of_pci_are_accesses() {
 #[test]
 fn a_function_is_found_by_its_virtual_number() {
     let functions = [function(0), { Function { devfn: 0xFF, ..function(0) } }];
-    let found = |offset| find(&functions, 7, offset).map(|(function, index)| (function.devfn, index));
-    assert_eq!(found(0x1_0004), Some((0x10, 7)));
-    assert_eq!(found(0xF_FFFF), Some((0xFF, 8)));
-    assert_eq!(found(0), None);
-    assert_eq!(found(0x1_1000), None);
+    let mut owner = PciDomain { places: [NONE; 256], ..PciDomain::new_zeroed() };
+    (owner.places[0x10], owner.places[0xFF], owner.places[1]) = (0, 1, 2);
+    let found = |offset| find(&functions, &owner, offset).map(|(function, index)| (function.devfn, index));
+    assert_eq!(found(0x1_0004), Some((0x10, 0)));
+    assert_eq!(found(0xF_FFFF), Some((0xFF, 1)));
+    assert_eq!((found(0), found(0x1_1000)), (None, None));
+    assert_eq!(found(0x1000), None, "no such function");
 }
 
 #[test]
@@ -391,7 +403,8 @@ impl Frame for Deaf {
 fn what_does_not_answer_is_not_written() {
     let (function, rules, state, deaf) = (function(FunctionFlags::DMA), rules(), State::new(), Deaf(Cell::new(0)));
     state.status.store(ON, Ordering::Relaxed);
-    let device = Device { function: &function, rules: &rules, state: &state, frame: deaf };
+    let dwords = dwords(&rules);
+    let device = Device { function: &function, rules: &rules, dwords: &dwords, state: &state, frame: deaf };
     for offset in (0..CONFIG_SIZE as u32).step_by(4) {
         device.write(Access { offset, size: 4, write: Some(0x6) }, 0x6, clock);
     }

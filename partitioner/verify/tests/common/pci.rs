@@ -3,7 +3,7 @@
 
 use super::fdt::Node;
 use super::*;
-use cofferdam_plan::pci::{Bar, Function, FunctionFlags, Its, Pci, PciDomain, Rule, RuleKind, Smmu};
+use cofferdam_plan::pci::{Bar, Function, FunctionFlags, Its, NONE, Pci, PciDomain, Rule, RuleKind, Smmu};
 use cofferdam_plan::{NO_DOMAIN, NO_WINDOW};
 
 pub const ECAM: u64 = 0x3F00_0000;
@@ -37,6 +37,8 @@ pub struct PciBuild {
     pub record: Pci,
     pub functions: Vec<Function>,
     pub rules: Vec<Rule>,
+    /// Which of them decides a dword; [`PciBuild::index`] makes it, and the owners' places.
+    pub dwords: Vec<u8>,
     pub owners: Vec<PciDomain>,
     pub lpis: Vec<u32>,
     pub pending: Vec<u64>,
@@ -291,6 +293,7 @@ impl Build {
             record,
             functions: vec![nic, disk, card, bridge, serial],
             rules,
+            dwords: vec![],
             owners: vec![
                 PciDomain {
                     ecam: Ipa(ECAM),
@@ -299,6 +302,7 @@ impl Build {
                     function_count: 2,
                     first_spi: IntId(64),
                     spi_count: 4,
+                    places: [NONE; 256],
                 },
                 PciDomain {
                     ecam: Ipa(ECAM),
@@ -307,6 +311,7 @@ impl Build {
                     function_count: 1,
                     first_spi: NO_INTID,
                     spi_count: 0,
+                    places: [NONE; 256],
                 },
             ],
             lpis: vec![64, 65, 64, 66, 67],
@@ -328,7 +333,26 @@ impl Build {
 }
 
 impl PciBuild {
+    /// What leads from a place to a function, and from a dword to a rule, of functions and rules as they are.
+    fn index(&mut self) {
+        for (index, f) in self.functions.iter_mut().enumerate() {
+            if let Some(owner) = self.owners.get_mut(usize::from(f.domain)) {
+                owner.places[usize::from(f.devfn)] = index as u8;
+            }
+            f.first_dword = self.dwords.len() as u32;
+            let rules = self.rules.iter().skip(f.first_rule as usize).take(f.rule_count as usize);
+            for (rule, dword) in (0..).zip(rules.map(|rule| usize::from(rule.offset) / 4)) {
+                let at = f.first_dword as usize + dword;
+                self.dwords.resize(self.dwords.len().max(at + 1), NONE);
+                self.dwords[at] = rule;
+            }
+            f.dword_count = self.dwords.len() as u32 - f.first_dword;
+        }
+    }
+
     pub fn append(&mut self, out: &mut Vec<u8>) -> Table {
+        self.index();
+        self.record.dwords = append(out, &self.dwords);
         self.record.functions = append(out, &self.functions);
         self.record.rules = append(out, &self.rules);
         self.record.owners = append(out, &self.owners);

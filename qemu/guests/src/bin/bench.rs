@@ -10,7 +10,7 @@ use attackers::its;
 use core::arch::{asm, global_asm};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, Ordering};
-use unikernel::pci::Host;
+use unikernel::pci::{Function, Host};
 use unikernel::platform::{GicFrames, platform};
 use unikernel::{cpu, irq, println, read_sysreg, write_sysreg};
 
@@ -181,7 +181,18 @@ fn measure_functions(host: Host, null: u64) {
     let (raise, acknowledge) = (0x60, 0x64);
     let Some(edu) = host.functions().find(|function| host.id(*function) == EDU) else { return };
     let register = host.address(edu);
-    measure("config-read", null, || timed!("ldr w0, [x1]"; out("x0") _, in("x1") register));
+    let read = |register: u64| timed!("ldr w0, [x1]"; out("x0") _, in("x1") register);
+    // What has been read is written back: nothing changes, but for statuses that this clears.
+    let write = |register: u64| {
+        // SAFETY: a register of configuration space, aligned; nobody else uses it.
+        let value = unsafe { (register as *const u32).read_volatile() };
+        timed!("str w0, [x1]"; in("x0") u64::from(value), in("x1") register)
+    };
+    measure("config-read", null, || read(register));
+    let worst = slowest(host, read);
+    measure("config-read-slowest", null, || read(worst));
+    let worst = slowest(host, write);
+    measure("config-write-slowest", null, || write(worst));
     if !host.enable(edu) {
         return println!("bench: edu has no address");
     }
@@ -199,6 +210,16 @@ fn measure_functions(host: Host, null: u64) {
     host.write(edu, 0x4C, data);
     host.write(edu, 0x40, 1 << 16);
     run("msi");
+}
+
+/// The address of the dword of configuration space, of all there are, for which `cost` is highest.
+fn slowest(host: Host, cost: impl Fn(u64) -> u64) -> u64 {
+    let dwords = |function| (0..0x1000).step_by(4).map(move |offset| host.address(function) + offset);
+    let least = |register: &u64| (0..3).map(|_| cost(*register)).min();
+    let place = host.functions().flat_map(dwords).max_by_key(least).unwrap_or(0);
+    let offset = place.wrapping_sub(host.address(Function(0)));
+    println!("bench: slowest at {:02x}.{}, {:#05x}", offset >> 15, offset >> 12 & 7, offset & 0xFFF);
+    place
 }
 
 /// Where a device's messages go and what they say: by a frame, or by the ITS itself.
