@@ -1,6 +1,8 @@
 //! What `lspci -vvnn -xxxx` prints, as far as it is needed: the bytes of configuration space, and the sizes of base address
 //! registers, which no byte tells.
 
+use std::collections::BTreeMap;
+
 /// One base address register as the text shows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Region {
@@ -56,6 +58,10 @@ impl Function {
     pub(super) fn has_no_id(&self) -> bool {
         self.dword(0) == u32::MAX
     }
+    /// `00:02.0`
+    pub(super) fn place(&self) -> String {
+        format!("{:02x}:{:02x}.{}", self.bus, self.device, self.function)
+    }
     /// Interrupt pin, 0 without.
     pub(super) fn pin(&self) -> u8 {
         self.byte(0x3D)
@@ -63,6 +69,13 @@ impl Function {
     /// Whether bytes behind the header were readable.
     pub(super) fn is_whole(&self) -> bool {
         self.bytes.len() >= 256
+    }
+
+    /// Whether it has extended configuration space, as a function with the PCI Express capability does (PCI Express Base 5.0, 7.2.2),
+    /// and nothing of that was read.
+    pub(super) fn lacks_extended(&self) -> bool {
+        let is_express = |at: &usize| *at < 0x100 && self.dword(*at) & 0xFF == 0x10;
+        self.bytes.len() == 256 && self.capabilities().iter().any(is_express)
     }
 
     /// Offsets of the capabilities in the order of their lists, the extended ones last. A list that comes back to itself ends there.
@@ -82,51 +95,94 @@ impl Function {
     }
 }
 
-/// Reads lspci's output.
+/// What a file of lspci's output holds.
+#[derive(Debug)]
+pub(super) struct Dump {
+    /// Of the PCI domain asked for, by place; at least one.
+    pub(super) functions: Vec<Function>,
+    /// How many functions of which other PCI domains there are.
+    pub(super) left_out: BTreeMap<u32, usize>,
+}
+
+/// Reads what lspci says of the functions of one PCI domain: a host bridge of its own, with its own buses from 0 on.
 ///
 /// # Errors
 /// What is missing, and which options bring it.
-pub(super) fn read(text: &str) -> Result<Vec<Function>, String> {
-    let mut list: Vec<Function> = Vec::new();
-    for line in text.lines() {
-        if let Some(function) = heading(line) {
-            list.push(function);
+pub(super) fn read(text: &str, domain: u32) -> Result<Dump, String> {
+    let mut functions: Vec<Function> = Vec::new();
+    let mut left_out = BTreeMap::new();
+    // Whether the lines are of the last function.
+    let mut is_ours = false;
+    // Some editors and shells put a byte order mark in front.
+    for line in text.trim_start_matches('\u{feff}').lines() {
+        if let Some((of, function)) = heading(line) {
+            is_ours = of == domain;
+            if !is_ours {
+                *left_out.entry(of).or_default() += 1;
+            } else if functions.iter().any(|known| known.rid() == function.rid()) {
+                return Err(format!("{} is there twice: one run of lspci makes one file", function.place()));
+            } else {
+                functions.push(function);
+            }
         }
-        let Some(last) = list.last_mut() else { continue };
+        let Some(last) = functions.last_mut().filter(|_| is_ours) else { continue };
         if let Some(region) = line.strip_prefix('\t').and_then(region) {
             last.regions.push(region);
-        } else if let Some((offset, bytes)) = dump(line)
-            && offset == last.bytes.len()
-        {
-            last.bytes.extend(bytes);
+        } else if let Some((offset, row)) = row(line) {
+            let (place, whole) = (last.place(), last.bytes.len());
+            let row = row.ok_or_else(|| format!("{place}: the row {offset:#04x} is cut off, or is not 16 bytes"))?;
+            if offset != whole {
+                return Err(format!("{place}: the row {offset:#04x} stands where the row {whole:#04x} should"));
+            }
+            last.bytes.extend(row);
         }
     }
-    match list.iter().find(|function| function.bytes.len() < 64) {
-        _ if list.is_empty() => Err("no function: this is not what `lspci -vvnn -xxxx` prints".to_owned()),
-        Some(f) => {
-            let at = format!("{:02x}:{:02x}.{}", f.bus, f.device, f.function);
-            Err(format!("{at} has no bytes of configuration space: run lspci with -xxxx"))
-        }
-        None => {
-            list.sort_by_key(|f| (f.bus, f.device, f.function));
-            Ok(list)
+    if functions.is_empty() {
+        return Err(match left_out.is_empty() {
+            true => "no function: this is not what `lspci -vvnn -xxxx` prints".to_owned(),
+            false => format!("no function of PCI domain {domain:04x}, but {}: choose with --domain", others(&left_out)),
+        });
+    }
+    for function in &functions {
+        let place = function.place();
+        match function.bytes.len() {
+            0 => return Err(format!("{place} has no bytes of configuration space: run lspci with -xxxx")),
+            // 128 of a CardBus bridge.
+            64 | 128 | 256 | 4096 => {}
+            len => {
+                return Err(format!("{place}: its configuration space ends after {len:#x} bytes: the file is cut off"));
+            }
         }
     }
+    functions.sort_by_key(Function::rid);
+    Ok(Dump { functions, left_out })
 }
 
-/// `[0000:]00:02.0 Ethernet controller [0200]: …`
-fn heading(line: &str) -> Option<Function> {
+/// `2 functions of PCI domain 0001, 1 of 10000`
+pub(super) fn others(left_out: &BTreeMap<u32, usize>) -> String {
+    let mut parts = Vec::new();
+    for (domain, count) in left_out {
+        parts.push(match parts.len() {
+            0 => format!("{count} function{} of PCI domain {domain:04x}", if *count == 1 { "" } else { "s" }),
+            _ => format!("{count} of {domain:04x}"),
+        });
+    }
+    parts.join(", ")
+}
+
+/// `[0000:]00:02.0 Ethernet controller [0200]: …`: PCI domain, 0 where it is not told, and the function.
+fn heading(line: &str) -> Option<(u32, Function)> {
     let (place, title) = line.split_once(' ')?;
     let (rest, function) = place.rsplit_once('.')?;
     let mut parts = rest.rsplit(':');
     let (device, bus) = (parts.next()?, parts.next()?);
-    // Of several PCI domains the first one's functions are the board's; the others have a host bridge of their own.
-    if parts.next().is_some_and(|domain| u32::from_str_radix(domain, 16) != Ok(0)) || parts.next().is_some() {
+    let domain = parts.next().map_or(Ok(0), |domain| u32::from_str_radix(domain, 16)).ok()?;
+    if parts.next().is_some() {
         return None;
     }
     let number = |text: &str, most: u8| u8::from_str_radix(text, 16).ok().filter(|n| *n <= most);
     let (bus, device, function) = (number(bus, 255)?, number(device, 31)?, number(function, 7)?);
-    Some(Function { bus, device, function, title: title.to_owned(), regions: Vec::new(), bytes: Vec::new() })
+    Some((domain, Function { bus, device, function, title: title.to_owned(), regions: Vec::new(), bytes: Vec::new() }))
 }
 
 /// `Region 0: Memory at 10400000 (32-bit, non-prefetchable) [disabled] [size=128K]`, `Expansion ROM at …`.
@@ -161,10 +217,12 @@ fn size(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
-/// `10: 00 00 40 10 …`: offset and 16 bytes.
-fn dump(line: &str) -> Option<(usize, Vec<u8>)> {
-    let (offset, bytes) = line.split_once(": ")?;
-    let offset = usize::from_str_radix(offset, 16).ok()?;
-    let bytes: Option<Vec<u8>> = bytes.split(' ').map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
-    Some((offset, bytes.filter(|bytes| bytes.len() == 16)?))
+/// `10: 00 00 40 10 …`: offset and 16 bytes; `None` for the bytes where they are not that.
+fn row(line: &str) -> Option<(usize, Option<[u8; 16]>)> {
+    let (offset, bytes) = line.split_once(':')?;
+    let is_row = (2..=3).contains(&offset.len()) && (bytes.is_empty() || bytes.starts_with(' '));
+    let offset = usize::from_str_radix(offset, 16).ok().filter(|_| is_row)?;
+    let byte = |text: &str| u8::from_str_radix(text, 16).ok().filter(|_| text.len() == 2);
+    let bytes: Option<Vec<u8>> = bytes.split_whitespace().map(byte).collect();
+    Some((offset, bytes.and_then(|bytes| bytes.try_into().ok())))
 }

@@ -48,14 +48,10 @@ pub(super) fn write(functions: &[Function], host: &str, warnings: &mut Vec<Strin
     let behind =
         |f: &&Function| f.bus != root && !functions.iter().any(|b| b.buses().is_some_and(|(first, _)| first == f.bus));
     for orphan in functions.iter().filter(behind) {
-        let place = place(orphan);
+        let place = orphan.place();
         writer.warnings.push(format!("{place} is on bus {:02x}, and no bridge leads there: left out", orphan.bus));
     }
     writer.out
-}
-
-fn place(f: &Function) -> String {
-    format!("{:02x}:{:02x}.{}", f.bus, f.device, f.function)
 }
 
 /// First cell of a PCI address (IEEE 1275 PCI, 2.2.1.1).
@@ -69,7 +65,7 @@ impl Writer<'_, '_> {
     }
 
     fn warn(&mut self, depth: usize, f: &Function, text: &str) {
-        self.warnings.push(format!("{}: {text}", place(f)));
+        self.warnings.push(format!("{}: {text}", f.place()));
         self.line(depth, &format!("/* {text} */"));
     }
 
@@ -85,7 +81,7 @@ impl Writer<'_, '_> {
             }
             let physical = self.physical.get(&f.rid()).and_then(|rid| self.written.get(rid).cloned());
             if physical.is_none() && f.has_no_id() {
-                let place = place(f);
+                let place = f.place();
                 self.warnings
                     .push(format!("{place} is a virtual function, and its physical one is not there: left out"));
                 continue;
@@ -109,7 +105,7 @@ impl Writer<'_, '_> {
         let label = format!("{label}{count}");
         *count += 1;
         let unit = format!("{:x},{}", f.device, f.function);
-        self.line(depth, &format!("/* {}: {} */", place(f), f.title.replace("*/", "* /")));
+        self.line(depth, &format!("/* {}: {} */", f.place(), f.title.replace("*/", "* /")));
         self.line(depth, &format!("{label}: {name}@{unit} {{"));
         self.written.insert(f.rid(), label);
     }
@@ -185,7 +181,14 @@ impl Writer<'_, '_> {
 
     fn capabilities(&mut self, f: &Function, depth: usize) {
         if !f.is_whole() && f.dword(4) & 1 << 20 != 0 {
-            self.warn(depth, f, "its capabilities are not known: run lspci as root");
+            self.warn(depth, f, "its capabilities are not known: run lspci with -xxxx, as root");
+        }
+        if f.lacks_extended() {
+            self.warn(
+                depth,
+                f,
+                "its extended capabilities (error reporting, access control services) are not known: run lspci with -xxxx",
+            );
         }
         let entries: Vec<String> = f.capabilities().into_iter().map(|at| entry(f, at)).collect();
         if !entries.is_empty() {
