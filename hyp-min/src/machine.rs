@@ -8,6 +8,7 @@ use crate::arch::aarch64::registers::mrs;
 use crate::console;
 use crate::dev::gicv2::Gic;
 use crate::dev::gicv3::{Distributor, Redistributor};
+use crate::pci;
 use cofferdam_plan::{DomainFlags, HeaderFlags, Plan};
 use hyp_min::vdev::inject::LEAST;
 
@@ -29,6 +30,9 @@ pub(crate) fn check(plan: &Plan<'_>, plan_offset: u64, failed_probe: u64) -> boo
             header.blob_offset,
             plan_offset
         );
+    }
+    if refuse(pci::PRESENT || plan.pci.is_none()) {
+        defmt::error!("refused: the plan has PCI functions, this hypervisor is built without PCI");
     }
     if refuse(failed_probe == u64::MAX) {
         defmt::error!("refused: no RAM at {=u64:#x}", failed_probe);

@@ -15,6 +15,15 @@ use cofferdam_plan::{PciView, Plan, va};
 use hyp_min::vdev::config::{self, Device, RESETS_PER_SECOND};
 use hyp_min::vdev::{Access, Outcome, msi_frame};
 
+/// Whether this build has PCI: `hyp-min` is built with it and without, and a plan is given the one it needs (decision 0062).
+pub(crate) const PRESENT: bool = cfg!(feature = "pci");
+
+/// What the plan says of PCI. Everything that is PCI's comes from here, so that a build without it is linked without all of that.
+#[inline(always)]
+pub(crate) fn view<'p, 'a>(plan: &'p Plan<'a>) -> Option<&'p PciView<'a>> {
+    if PRESENT { plan.pci.as_ref() } else { None }
+}
+
 /// Function `index` of the plan.
 #[inline(always)]
 fn device<'a>(view: &PciView<'a>, index: usize, function: &'a Function) -> Device<'a, Ecam> {
@@ -38,7 +47,7 @@ fn is_bridge(function: &Function) -> bool {
 /// Brings all of it from any state to the plan's: nothing masters a bus, bridges lead where they must. Boot CPU only, before any other
 /// CPU runs. False where the machine does not follow; why has been logged.
 pub(crate) fn set_up(plan: &Plan<'_>) -> bool {
-    let Some(view) = &plan.pci else { return true };
+    let Some(view) = view(plan) else { return true };
     if !smmu::abort_all(view) {
         return false;
     }
@@ -69,14 +78,14 @@ fn tell(function: &Function, config::Mismatch { offset, found, planned }: config
 
 /// Whether this CPU's domain has functions.
 pub(crate) fn has_functions(cpu: &PerCpu) -> bool {
-    let owner = cpu.plan().pci.as_ref().and_then(|view| view.owners.get(usize::from(cpu.id.0)));
+    let owner = view(cpu.plan()).and_then(|view| view.owners.get(usize::from(cpu.id.0)));
     owner.is_some_and(|owner| owner.function_count != 0)
 }
 
 /// The domain of this CPU, that of its vCPU 0, is about to run: its functions are reset, compared with the plan and placed. EL2's
 /// interrupts are served while the resets take their time; the CPU interface is EL2's (`park::quiet`).
 pub(crate) fn start(cpu: &'static PerCpu) {
-    let Some(view) = &cpu.plan().pci else { return };
+    let Some(view) = view(cpu.plan()) else { return };
     let own = |function: &Function| function.domain == cpu.id.0;
     let mut resets = false;
     each(view, &own, &mut |device| {
@@ -97,7 +106,7 @@ pub(crate) fn start(cpu: &'static PerCpu) {
 /// The run of domain `id` has ended: its functions fall silent. From any CPU. False where that cannot be had: the domain must not run
 /// again.
 pub(crate) fn end(plan: &Plan<'_>, id: u16) -> bool {
-    let Some(view) = &plan.pci else { return true };
+    let Some(view) = view(plan) else { return true };
     let (Some(domain), Some(owner)) = (plan.domains.get(usize::from(id)), view.owners.get(usize::from(id))) else {
         return true;
     };

@@ -349,6 +349,11 @@ impl Layout<'_, '_> {
         let devices = self.devices.get(domain.devices.clone()).unwrap_or(&[]);
         devices.iter().filter_map(|grant| Some(At { value: grant.function?, span: grant.span }))
     }
+
+    /// Whether any domain has PCI functions: the plan has PCI records then, and needs a hypervisor with PCI.
+    pub fn has_functions(&self) -> bool {
+        self.domains.iter().any(|domain| self.functions(domain).next().is_some())
+    }
 }
 
 /// One register range of a granted device, as the board's `reg` gives it (not widened to pages).

@@ -31,7 +31,7 @@ pub(crate) fn main(args: &Args) -> Done {
     let mut wrong = 0;
     for layout in &args.layouts {
         let guests = Guests::new(layout, &args.options.guest_dir, args.no_images);
-        let job = Job { layout, options: &args.options, hypervisor: None, guests: &guests, files: &files };
+        let job = Job { layout, options: &args.options, hypervisors: None, guests: &guests, files: &files };
         pipeline::compile(&job, |outcome| {
             wrong += usize::from(outcome.errors > 0);
             if args.format == Format::Human {

@@ -29,7 +29,11 @@ pub(crate) fn main(args: &Args) -> Done {
         Some(name) => Item::Example(name.clone()),
         None => Item::Bins,
     };
-    for path in build(&args.package, &what)? {
+    let mut found = build(&args.package, &what)?;
+    if args.package == HYPERVISOR && args.example.is_none() {
+        found.extend(build(HYPERVISOR, &Item::BinsWith(PCI))?);
+    }
+    for path in found {
         println!("{}", repo::shown(&path));
     }
     Ok(0)
@@ -37,6 +41,8 @@ pub(crate) fn main(args: &Args) -> Done {
 
 /// The hypervisor's package.
 pub(crate) const HYPERVISOR: &str = "cofferdam-hyp-min";
+/// Its feature without which it has no code for PCI.
+pub(crate) const PCI: &str = "pci";
 /// The unikernel's package, whose examples are guests.
 pub(crate) const UNIKERNEL: &str = "cofferdam-unikernel";
 /// The boot tests' guests.
@@ -52,6 +58,8 @@ const SMALL: &str = "\u{1f}-Cllvm-args=--inline-threshold=0 --unroll-threshold=4
 pub(crate) enum Item {
     /// All its programs.
     Bins,
+    /// The same with a feature of the package, apart from those without.
+    BinsWith(&'static str),
     /// One example.
     Example(String),
 }
@@ -60,7 +68,16 @@ impl Item {
     fn name(&self) -> &str {
         match self {
             Self::Bins => "bins",
+            Self::BinsWith(feature) => feature,
             Self::Example(name) => name,
+        }
+    }
+
+    /// Where what is built of it goes. Programs with and without a feature have the same name.
+    fn target_dir(&self) -> PathBuf {
+        match self {
+            Self::BinsWith(feature) => target_dir().join(feature),
+            Self::Bins | Self::Example(_) => target_dir(),
         }
     }
 }
@@ -119,10 +136,13 @@ fn cargo_build(package: &str, item: &Item, core: &setup::CoreLibrary, flags: &st
     }
     match item {
         Item::Bins => cargo.arg("--bins"),
+        Item::BinsWith(feature) => cargo.args(["--bins", "--features", feature]),
         Item::Example(name) => cargo.args(["--example", name]),
     };
     core.apply(&mut cargo);
-    cargo.arg("--target-dir").arg(target_dir());
+    cargo.arg("--target-dir").arg(item.target_dir());
+    // What they are made of is shared. (A cargo before 1.91 does not know this, and builds it twice.)
+    cargo.env("CARGO_BUILD_BUILD_DIR", target_dir());
     cargo.args(["--message-format", "json-render-diagnostics"]);
     // Replaces whatever flags the caller has: they would change the bytes.
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags);

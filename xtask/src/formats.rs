@@ -42,16 +42,18 @@ pub(crate) fn flat(compiled: &Compiled<'_, '_>, hyp: &Hypervisor, guests: &Guest
     if image.get(56..60) != Some(IMAGE_MAGIC) {
         return Err(bad("hyp-min does not start with an arm64 Image header"));
     }
-    let size = ram_size(compiled, blob)?;
+    let plan = Plan::read_whole(blob).map_err(|_| bad("the plan cannot be read back"))?;
+    if plan.pci.is_some() && !hyp.pci {
+        return Err(bad("the plan has PCI functions, hyp-min has been built without PCI"));
+    }
+    let size = ram_size(compiled, &plan)?;
     put(&mut image, IMAGE_SIZE as u64, &size.to_le_bytes())?;
     Ok(image)
 }
 
 /// RAM from the base that nobody else may use while booting: the image and the hypervisor's RAM-only areas behind it.
-fn ram_size(compiled: &Compiled<'_, '_>, blob: &[u8]) -> Result<u64, Trouble> {
-    let unreadable = |_| bad("the plan cannot be read back");
-    let plan = Plan::read_whole(blob).map_err(unreadable)?;
-    let audit = plan.audit().map_err(unreadable)?;
+fn ram_size(compiled: &Compiled<'_, '_>, plan: &Plan<'_>) -> Result<u64, Trouble> {
+    let audit = plan.audit().map_err(|_| bad("the plan cannot be read back"))?;
     let kept = audit.facts.iter().filter(|fact| fact.kind == fact::HYPERVISOR).map(|fact| fact.region.end().0);
     let kept = kept.max().unwrap_or(0).saturating_sub(compiled.base.0);
     Ok(kept.max(compiled.image_len.saturating_add(MOVER)))

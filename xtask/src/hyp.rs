@@ -6,9 +6,42 @@ use crate::repo;
 use crate::trouble::Trouble;
 use cofferdam_partitioner::compile::{Access, HypImage, HypSegment};
 use cofferdam_plan::va::{HYP_VA, PAGE};
+use std::cell::OnceCell;
+
+/// The builds of `hyp-min` with PCI and without it (decision 0062), each made when a layout first needs it.
+#[derive(Default)]
+pub(crate) struct Hypervisors {
+    with: OnceCell<Hypervisor>,
+    without: OnceCell<Hypervisor>,
+}
+
+impl Hypervisors {
+    /// The one for plans with PCI functions, or for those without.
+    ///
+    /// # Errors
+    /// As [`Hypervisor::build`].
+    pub(crate) fn of(&self, pci: bool) -> Result<&Hypervisor, Trouble> {
+        let place = if pci { &self.with } else { &self.without };
+        match place.get() {
+            Some(built) => Ok(built),
+            None => {
+                let built = Hypervisor::build(pci)?;
+                Ok(place.get_or_init(|| built))
+            }
+        }
+    }
+
+    /// Both are the one without PCI, which says that it had it: for the test that it refuses plans with functions.
+    pub(crate) fn mistaken() -> Result<Self, Trouble> {
+        let with = OnceCell::from(Hypervisor { pci: true, ..Hypervisor::build(false)? });
+        Ok(Self { with, without: OnceCell::new() })
+    }
+}
 
 /// `hyp-min`, built and flattened.
 pub(crate) struct Hypervisor {
+    /// Whether it has the code for PCI.
+    pub(crate) pci: bool,
     /// The ELF with symbols, for the log.
     pub(crate) elf: Vec<u8>,
     /// Its bytes from the start of the image, without `.bss`.
@@ -21,18 +54,19 @@ pub(crate) struct Hypervisor {
 }
 
 impl Hypervisor {
-    /// Builds `hyp-min` where needed and reads it.
+    /// Builds `hyp-min` with or without PCI, where needed, and reads it.
     ///
     /// # Errors
     /// It cannot be built, or is not laid out as the plan needs it.
-    pub(crate) fn build() -> Result<Self, Trouble> {
-        let found = cross::build(cross::HYPERVISOR, &Item::Bins)?;
+    pub(crate) fn build(pci: bool) -> Result<Self, Trouble> {
+        let item = if pci { Item::BinsWith(cross::PCI) } else { Item::Bins };
+        let found = cross::build(cross::HYPERVISOR, &item)?;
         let path = found.first().ok_or_else(|| Trouble::other("hyp-min has no program"))?;
-        Self::read(repo::read(path)?)
+        Self::read(repo::read(path)?, pci)
     }
 
     /// Reads a linked `hyp-min`.
-    pub(crate) fn read(elf: Vec<u8>) -> Result<Self, Trouble> {
+    fn read(elf: Vec<u8>, pci: bool) -> Result<Self, Trouble> {
         let bad = |what: &str| Trouble::other(format!("hyp-min is not laid out as the plan needs it: {what}"));
         let file = Elf::new(&elf)?;
         let mut flat = Vec::new();
@@ -60,7 +94,7 @@ impl Hypervisor {
         }
         let id = file.build_id().ok_or_else(|| bad("no build ID"))?;
         let build_id = id.try_into().map_err(|_| bad("its build ID is not 20 bytes long"))?;
-        Ok(Self { elf, flat, text_and_constants, len, segments, build_id })
+        Ok(Self { pci, elf, flat, text_and_constants, len, segments, build_id })
     }
 
     /// For the compiler.

@@ -3,7 +3,7 @@
 use crate::files::Files;
 use crate::formats;
 use crate::guests::Guests;
-use crate::hyp::Hypervisor;
+use crate::hyp::Hypervisors;
 use crate::pipeline::{self, Job, Options, Outcome};
 use crate::render;
 use crate::repo;
@@ -113,15 +113,14 @@ pub(crate) fn build(layout: &Path, options: &Options) -> Result<Option<Built>, T
     if !has_hypervisor(layout, options)? {
         return Ok(None);
     }
-    let hypervisor = Hypervisor::build()?;
-    build_with(&hypervisor, layout, options)
+    build_with(&Hypervisors::default(), layout, options)
 }
 
 /// Whether there is a hypervisor for the layout's board; where there is none, says so. Looked at before anything is built.
 fn has_hypervisor(layout: &Path, options: &Options) -> Result<bool, Trouble> {
     let files = Files::default();
     let guests = Guests::new(layout, &options.guest_dir, true);
-    let job = Job { layout, options, hypervisor: None, guests: &guests, files: &files };
+    let job = Job { layout, options, hypervisors: None, guests: &guests, files: &files };
     pipeline::compile(&job, |outcome| {
         let arch = outcome.board.arch;
         if arch.hypervisor_supported() {
@@ -138,24 +137,20 @@ fn has_hypervisor(layout: &Path, options: &Options) -> Result<bool, Trouble> {
     })
 }
 
-/// As [`build`], with a hypervisor that has been built already.
-pub(crate) fn build_with(hyp: &Hypervisor, layout: &Path, options: &Options) -> Result<Option<Built>, Trouble> {
+/// As [`build`], with hypervisors that may have been built already.
+pub(crate) fn build_with(builds: &Hypervisors, layout: &Path, options: &Options) -> Result<Option<Built>, Trouble> {
     let files = Files::default();
     let guests = Guests::new(layout, &options.guest_dir, false);
-    let job = Job { layout, options, hypervisor: Some(hyp), guests: &guests, files: &files };
+    let job = Job { layout, options, hypervisors: Some(builds), guests: &guests, files: &files };
     pipeline::compile(&job, |outcome| {
         eprint!("{}", render::render(&outcome.messages, render::Format::Human, std::io::stderr().is_terminal()));
-        put_together(&outcome, hyp, &guests)
+        put_together(&outcome, &guests)
     })
 }
 
-fn put_together(
-    outcome: &Outcome<'_, '_, '_, '_>,
-    hyp: &Hypervisor,
-    guests: &Guests,
-) -> Result<Option<Built>, Trouble> {
+fn put_together(outcome: &Outcome<'_, '_, '_, '_>, guests: &Guests) -> Result<Option<Built>, Trouble> {
     let (board, layout) = (outcome.board, outcome.layout);
-    let Some(compiled) = outcome.compiled else { return Ok(None) };
+    let (Some(compiled), Some(hyp)) = (outcome.compiled, outcome.hypervisor) else { return Ok(None) };
     if !board.arch.hypervisor_supported() {
         return Err(Trouble::other(format!("there is no hypervisor for {} yet", board.arch.name())));
     }

@@ -5,7 +5,7 @@
 
 use crate::files::{Files, Includes};
 use crate::guests::Guests;
-use crate::hyp::Hypervisor;
+use crate::hyp::{Hypervisor, Hypervisors};
 use crate::render::Message;
 use crate::trouble::Trouble;
 use cofferdam_dts::{Capacities, Diagnostics, Source, lend_storage};
@@ -20,8 +20,8 @@ pub(crate) struct Job<'j, 'f> {
     pub(crate) layout: &'j Path,
     /// What was said on the command line.
     pub(crate) options: &'j Options,
-    /// The hypervisor; one of nominal size where only checking is asked for.
-    pub(crate) hypervisor: Option<&'j Hypervisor>,
+    /// The hypervisor's builds; one of nominal size where only checking is asked for.
+    pub(crate) hypervisors: Option<&'j Hypervisors>,
     /// Its guests.
     pub(crate) guests: &'j Guests,
     /// Where texts are kept.
@@ -54,6 +54,8 @@ pub(crate) struct Outcome<'o, 'f, 'a, 'm> {
     pub(crate) board: &'o Board<'a>,
     /// The layout.
     pub(crate) layout: &'o Layout<'a, 'm>,
+    /// The hypervisor it was compiled for, where it was for one.
+    pub(crate) hypervisor: Option<&'o Hypervisor>,
     /// The plan, where there is no error.
     pub(crate) compiled: Option<&'o Compiled<'m, 'a>>,
 }
@@ -153,14 +155,23 @@ pub(crate) fn compile<'f, R>(
         lend!(room, blob: Blob, pieces: Pieces, payloads: Payloads, ranges: Ranges, scratch: Scratch, bytes: Bytes);
         let (board, layout) = &read;
         let memory = compile::Memory { blob, pieces, payloads, ranges, scratch, bytes };
-        let hypervisor = job.hypervisor.map_or(HypImage::NOMINAL, Hypervisor::image);
+        let hypervisor = job.hypervisors.map(|builds| builds.of(layout.has_functions())).transpose()?;
+        let image = hypervisor.map_or(HypImage::NOMINAL, Hypervisor::image);
         // Without its board, whatever else could be said of the layout would only be a consequence.
         if let Some(message) = damaged {
             let places = message.places.iter().map(|place| place.source);
             let (sources, messages) = (places.collect::<Vec<_>>(), vec![message.clone()]);
-            return visit(Outcome { messages, errors: 1, sources: &sources, board, layout, compiled: None });
+            return visit(Outcome {
+                messages,
+                errors: 1,
+                sources: &sources,
+                board,
+                layout,
+                hypervisor,
+                compiled: None,
+            });
         }
-        let compiled = match compile::plan(memory, board, layout, job.guests, &hypervisor, &mut diagnostics) {
+        let compiled = match compile::plan(memory, board, layout, job.guests, &image, &mut diagnostics) {
             Ok(compiled) => compiled,
             Err(_) => {
                 room.grow();
@@ -183,6 +194,7 @@ pub(crate) fn compile<'f, R>(
             sources: &sources,
             board,
             layout,
+            hypervisor,
             compiled: compiled.as_ref().filter(|_| diagnostics.errors() == 0),
         });
     }
@@ -204,7 +216,7 @@ mod tests {
         let files = Files::default();
         for _ in 0..2 {
             let guests = Guests::new(&layout, &[], true);
-            let job = Job { layout: &layout, options: &options, hypervisor: None, guests: &guests, files: &files };
+            let job = Job { layout: &layout, options: &options, hypervisors: None, guests: &guests, files: &files };
             let seen = compile(&job, |outcome| {
                 assert!(outcome.compiled.is_none());
                 let place = |message: &Message<'_>| message.places[0].source.path.to_owned();

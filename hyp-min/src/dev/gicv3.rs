@@ -7,6 +7,7 @@
 use super::mmio::Mmio;
 use super::smmu;
 use crate::arch::aarch64::registers::{barrier, mrs, msr};
+use crate::pci;
 use cofferdam_plan::{Domain, HeaderFlags, IntId, Plan};
 
 pub(super) const GICD_CTLR: u32 = 0x0000;
@@ -130,7 +131,7 @@ impl Distributor {
         if !self.is_settled() {
             return false;
         }
-        let [event, error] = smmu::interrupts(plan.pci.as_ref());
+        let [event, error] = smmu::interrupts(pci::view(plan));
         if let (true, Some(cpu)) = (group0, plan.cpus.get(usize::from(header.housekeeping_cpu.0))) {
             for own in [header.console_intid, event, error].into_iter().filter(|own| own.is_spi()) {
                 let group = IGROUPR + own.word() as u32 * 4;

@@ -6,6 +6,7 @@
 use super::mmio::Mmio;
 use crate::arch::aarch64::percpu::PerCpu;
 use crate::dev::gicv3::{self, Redistributor};
+use crate::pci;
 use cofferdam_plan::pci::{FIRST_LPI, Its};
 use cofferdam_plan::{IntId, PciView, Plan, va};
 use hyp_min::vdev::its::{COLLECTIONS, DEVICES, collection, is_taken, lacks};
@@ -116,7 +117,7 @@ fn redistributors_are_planned(plan: &Plan<'_>, its: &Its) -> bool {
 
 /// The LPIs of the CPU with this index in the plan: what its redistributor needs, and the SPI of each. `None` where it takes none.
 pub(crate) fn of_cpu<'a>(plan: &Plan<'a>, index: usize) -> Option<([u64; 2], &'a [u32])> {
-    let view = plan.pci.as_ref()?;
+    let view = pci::view(plan)?;
     let pending = *view.pending.get(index)?;
     (pending != 0).then_some(([view.record.its.properties, pending], view.lpis))
 }

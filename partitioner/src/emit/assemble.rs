@@ -1,4 +1,4 @@
-//! The blob: header and records, audit section, tables, device trees, in this order.
+//! The blob: header and records, audit section, device trees, tables, in this order: what needs no page of its own is together.
 
 use super::audit::Owners;
 use super::blob::Blob;
@@ -124,6 +124,9 @@ impl<'a> Input<'_, 'a, '_> {
             return Err(EmitError::Records(records_len));
         }
         let (audit, sections) = self.audit(&mut blob)?;
+        blob.align(16)?;
+        let trees = blob_offset + blob.at as u64;
+        self.trees(&mut blob, strings, images)?;
         blob.align(TABLE)?;
         // The first root is the largest and must be aligned to its size, in RAM: the image starts at a 2 MiB boundary.
         let widest = (0..self.layout.domains.len()).map(|id| stage2::shape(ipa_bits(self.pieces_of(id))).1).max();
@@ -133,7 +136,6 @@ impl<'a> Input<'_, 'a, '_> {
         }
 
         let tables_at = blob.at;
-        let trees_len: u64 = self.payloads.iter().filter(|p| p.kind == payload::DTB).map(|p| p.mem).sum();
         let pa_bits = self.pa_bits();
         let tables_pa = self.placed.base + blob_offset + tables_at as u64;
         let rest = blob.bytes.get_mut(tables_at..).ok_or(Full(Lent::Blob))?;
@@ -146,8 +148,7 @@ impl<'a> Input<'_, 'a, '_> {
         // The EL2 tables map themselves: try until their number is the one the addresses were computed with.
         let mut guess = 5;
         let (space, area, views, el2, restart, used) = loop {
-            let trees_at = tables_at as u64 + ((before_el2 + guess) * TABLE) as u64;
-            let blob_len = trees_at + trees_len;
+            let blob_len = (tables_at + (before_el2 + guess) * TABLE) as u64;
             let space = self.space(blob_offset + blob_len, roots as u64);
             let area = self.area(space.ram())?;
             let ram = area.as_ref().map_or(space.ram(), |area| area.end - self.placed.base);
@@ -159,7 +160,6 @@ impl<'a> Input<'_, 'a, '_> {
                 None => Default::default(),
             };
             pages.truncate(before_el2);
-            let trees = blob_offset + trees_at;
             let reach = self.restart_reach(trees);
             let el2 = self.el2(&mut pages, &space, blob_len, &stage2, pa_bits, reach, &maps)?;
             let restart = self.restart_roots(&mut pages, &el2, trees)?;
@@ -172,10 +172,7 @@ impl<'a> Input<'_, 'a, '_> {
         header.ttbr0_el2 = pages.pa_of(el2.root.page);
         header.tcr_el2 = el2.tcr;
         let its = self.bake_its(&mut pages, &baked, area.as_ref(), &views);
-        blob.at = tables_at + used * TABLE;
-        let trees = blob_offset + blob.at as u64;
-        self.trees(&mut blob, strings, images)?;
-        let len = blob.at;
+        let len = tables_at + used * TABLE;
 
         records.cpus.count = 0;
         self.cpus(&mut blob, &mut records, &space)?;

@@ -79,7 +79,7 @@ fn shortest(layout: &Path) -> Result<f64, Trouble> {
     for _ in 0..9 {
         let files = Files::default();
         let guests = Guests::new(layout, &[], false);
-        let job = Job { layout, options: &options, hypervisor: None, guests: &guests, files: &files };
+        let job = Job { layout, options: &options, hypervisors: None, guests: &guests, files: &files };
         let started = Instant::now();
         pipeline::compile(&job, |_| Ok(()))?;
         shortest = shortest.min(started.elapsed().as_secs_f64() * 1000.0);

@@ -106,7 +106,7 @@ fn pair(bench: &Bench, work: Work) -> Result<(Run, u64), Trouble> {
 
 fn domain(bench: &Bench, work: Work) -> Result<Run, Trouble> {
     let (built, path) = build(bench, work)?;
-    let addresses = addresses(&bench.hyp.elf)?;
+    let addresses = addresses(&built.symbols.1)?;
     let hits: String = addresses.iter().flatten().map(|address| format!(",hit={address:#x}")).collect();
     let within = format!("within={:#x}-{:#x}{hits}", va::HYP_VA, va::HYP_VA + EL2);
     let plugin = Plugin::new(&format!("linux-{}", work.name), &within)?;

@@ -16,7 +16,7 @@ mod sizes;
 pub(crate) use figure::{Figure, Value};
 
 use crate::guests;
-use crate::hyp::Hypervisor;
+use crate::hyp::Hypervisors;
 use crate::image::{self, Built};
 use crate::pipeline::Options;
 use crate::qemu::{Boot, End, Sink};
@@ -60,7 +60,7 @@ fn folder() -> PathBuf {
 /// The command itself. Exit code 0 when everything could be measured, whatever it came to.
 pub(crate) fn main(args: &Args) -> Done {
     setup::all()?;
-    let bench = Bench { hyp: Hypervisor::build()?, guest_dir: guests::attackers()? };
+    let bench = Bench { builds: Hypervisors::default(), guest_dir: guests::attackers()? };
     let mut figures = Vec::new();
     for (name, part) in PARTS {
         if args.names.is_empty() || args.names.iter().any(|wanted| wanted == name) {
@@ -77,8 +77,8 @@ pub(crate) fn main(args: &Args) -> Done {
 
 /// What every measurement needs.
 pub(crate) struct Bench {
-    /// The hypervisor that is measured.
-    pub(crate) hyp: Hypervisor,
+    /// The hypervisors that are measured.
+    pub(crate) builds: Hypervisors,
     /// Where `bench.elf` lies.
     pub(crate) guest_dir: PathBuf,
 }
@@ -93,7 +93,7 @@ impl Bench {
         let layout = folder().join(format!("{name}.dts"));
         repo::write(&layout, text.as_bytes())?;
         let options = Options { guest_dir: vec![self.guest_dir.clone(), folder()], ..Options::default() };
-        let built = image::build_with(&self.hyp, &layout, &options)?
+        let built = image::build_with(&self.builds, &layout, &options)?
             .ok_or_else(|| Trouble::other(format!("the layout of the measurement `{name}` has errors")))?;
         let path = image::write(&built, &layout, &folder(), image::Format::Image)?;
         Ok((built, path))

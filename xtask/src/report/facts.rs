@@ -81,7 +81,10 @@ impl Report {
         let ram = HypervisorRam::new(&plan);
         let mut says = vec![
             ("image", format!("{} bytes at {:#x}, SHA-256 {}", image.len(), header.base.0, sha256(&image))),
-            ("hypervisor", format!("build ID {}", hex(&header.build_id))),
+            (
+                "hypervisor",
+                format!("build ID {}, {} PCI", hex(&header.build_id), if hyp.pci { "with" } else { "without" }),
+            ),
             ("plan", format!("{} bytes, {} of them translation tables", header.blob_len, ram.tables)),
             ("plan check at boot", checks(header.flags).into()),
             ("hypervisor RAM", ram.to_string()),

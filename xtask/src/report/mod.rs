@@ -13,7 +13,7 @@ pub(crate) use facts::{HypervisorRam, Report};
 
 use crate::files::Files;
 use crate::guests::Guests;
-use crate::hyp::Hypervisor;
+use crate::hyp::Hypervisors;
 use crate::pipeline::{self, Job, Options};
 use crate::render;
 use crate::trouble::{Done, Trouble};
@@ -51,19 +51,19 @@ pub(crate) fn main(args: &Args) -> Done {
     if let Some(code) = without_hypervisor(args, &files)? {
         return Ok(code);
     }
-    let hypervisor = Hypervisor::build()?;
+    let builds = Hypervisors::default();
     let guests = Guests::new(&args.layout, &args.options.guest_dir, false);
     let job = Job {
         layout: &args.layout,
         options: &args.options,
-        hypervisor: Some(&hypervisor),
+        hypervisors: Some(&builds),
         guests: &guests,
         files: &files,
     };
     pipeline::compile(&job, |outcome| {
         eprint!("{}", render::render(&outcome.messages, render::Format::Human, std::io::stderr().is_terminal()));
-        let Some(compiled) = outcome.compiled else { return Ok(1) };
-        let mut report = Report::new(&args.layout, compiled, &hypervisor, &guests)?;
+        let (Some(compiled), Some(hypervisor)) = (outcome.compiled, outcome.hypervisor) else { return Ok(1) };
+        let mut report = Report::new(&args.layout, compiled, hypervisor, &guests)?;
         for (domain, asked) in report.domains.iter_mut().zip(&outcome.layout.domains) {
             domain.alarms.extend(trusted(outcome.board, outcome.layout, asked));
         }
@@ -90,7 +90,7 @@ fn trusted(board: &Board<'_>, layout: &Layout<'_, '_>, domain: &Domain<'_>) -> V
 /// Shows a board that there is no hypervisor for, without building one. `None` for any other board.
 fn without_hypervisor(args: &Args, files: &Files) -> Result<Option<u8>, Trouble> {
     let guests = Guests::new(&args.layout, &args.options.guest_dir, true);
-    let job = Job { layout: &args.layout, options: &args.options, hypervisor: None, guests: &guests, files };
+    let job = Job { layout: &args.layout, options: &args.options, hypervisors: None, guests: &guests, files };
     pipeline::compile(&job, |outcome| {
         if outcome.board.arch.hypervisor_supported() {
             return Ok(None);

@@ -56,7 +56,7 @@ mod tests {
         let layout = repo::root().join(layout);
         let (files, options) = (Files::default(), Options::default());
         let guests = Guests::new(&layout, &[], true);
-        let job = Job { layout: &layout, options: &options, hypervisor: None, guests: &guests, files: &files };
+        let job = Job { layout: &layout, options: &options, hypervisors: None, guests: &guests, files: &files };
         let report = pipeline::compile(&job, |outcome| Ok(super::report(&layout, &outcome)));
         let Ok(report) = report else { panic!("the layout compiles") };
         report

@@ -1,8 +1,9 @@
 //! A damaged plan never runs: flips in its records are refused at boot, flips in its tables by the verifier, and at boot
-//! too where the layout says `verify-at-boot`.
+//! too where the layout says `verify-at-boot`. Nor does a plan for the other build of the hypervisor.
 
+use super::WITH_PCI;
 use super::tally::Tally;
-use crate::hyp::Hypervisor;
+use crate::hyp::Hypervisors;
 use crate::image::{self, Built};
 use crate::pipeline::Options;
 use crate::qemu::{self, Boot, Sink};
@@ -22,7 +23,7 @@ const TABLE_BOOTS: usize = 6;
 
 /// All of it, on the smallest layout.
 pub(crate) fn run(tally: &mut Tally) -> Result<(), Trouble> {
-    let hyp = Hypervisor::build()?;
+    let builds = Hypervisors::default();
     let dir = repo::target().join("test/bitflip");
     let options = Options { include: vec![repo::root().join("layouts")], ..Options::default() };
     let plain = dir.join("plain.dts");
@@ -30,8 +31,8 @@ pub(crate) fn run(tally: &mut Tally) -> Result<(), Trouble> {
     let checked = dir.join("checked.dts");
     repo::write(&checked, b"#include \"minimal.dts\"\n/ {\n\tdomains {\n\t\tverify-at-boot;\n\t};\n};\n")?;
     let cannot = || Trouble::other("layouts/minimal.dts cannot be compiled");
-    let plain = image::build_with(&hyp, &plain, &options)?.ok_or_else(cannot)?;
-    let checked = image::build_with(&hyp, &checked, &options)?.ok_or_else(cannot)?;
+    let plain = image::build_with(&builds, &plain, &options)?.ok_or_else(cannot)?;
+    let checked = image::build_with(&builds, &checked, &options)?.ok_or_else(cannot)?;
 
     let records = plain.records_len;
     tally.check("bitflip verifier, every byte", every_byte(&plain.blob));
@@ -45,7 +46,26 @@ pub(crate) fn run(tally: &mut Tally) -> Result<(), Trouble> {
         let outcome = boot_damaged(&checked, byte, index as u32 % 8)?;
         tally.check(format_args!("bitflip tables with verify-at-boot, byte {byte}"), outcome);
     }
+    tally.check("bitflip: a plan with PCI, a hypervisor without", boot_mistaken(&options)?);
     Ok(())
+}
+
+/// A plan with PCI functions and a hypervisor without PCI: refused by name.
+fn boot_mistaken(options: &Options) -> Result<Result<(), String>, Trouble> {
+    let dir = repo::target().join("test/bitflip");
+    let layout = dir.join("mistaken.dts");
+    repo::write(&layout, WITH_PCI.as_bytes())?;
+    let built = image::build_with(&Hypervisors::mistaken()?, &layout, options)?
+        .ok_or_else(|| Trouble::other("a layout with a PCI function cannot be compiled"))?;
+    let path = dir.join("mistaken.Image");
+    repo::write(&path, &built.image)?;
+    let mut heard = Heard::default();
+    let end = run::boot_built(&built, Boot::Kernel(path), &[], Some(LIMIT), Input::Nobody, &mut heard)?;
+    let named = heard.own.iter().any(|line| line.contains("this hypervisor is built without PCI"));
+    Ok(match end == qemu::End::NoEndLine && heard.domains.get().is_empty() && named {
+        true => Ok(()),
+        false => Err(format!("{end:?}\n{}\n{}", heard.own.join("\n"), heard.domains.get().join("\n"))),
+    })
 }
 
 /// One bit of every byte of the blob: the verifier refuses each.

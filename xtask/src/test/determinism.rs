@@ -1,8 +1,9 @@
 //! The same source in two folders gives the same bytes.
 //!
 //! The repository is copied to a folder with another name; this program builds there too (it finds its repository at run
-//! time), with target folders of its own. Compared are all formats of the demonstration.
+//! time), with target folders of its own. Compared are all formats of the demonstration, and of a layout with a PCI function.
 
+use super::WITH_PCI;
 use super::tally::Tally;
 use crate::exec;
 use crate::repo;
@@ -30,17 +31,20 @@ pub(crate) fn run(tally: &mut Tally) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// Builds all formats of the demonstration in `root`.
+/// Builds all formats of both layouts in `root`.
 fn images(root: &Path, target: &Path) -> Result<Vec<PathBuf>, Trouble> {
     let me = env::current_exe().map_err(Trouble::file(Path::new("/proc/self/exe"), "find"))?;
     let out = target.join("test/determinism");
+    let pci = out.join("pci.dts");
+    repo::write(&pci, WITH_PCI.as_bytes())?;
     let mut command = Command::new(me);
     command.current_dir(root).env("CARGO_MANIFEST_DIR", root.join("xtask")).env("CARGO_TARGET_DIR", target);
     // What is needed has been fetched for this program already.
     command.env("CARGO_NET_OFFLINE", "true");
-    command.args(["image", "layouts/demo.dts", "--format", "image,elf,flash", "-o"]).arg(&out);
+    command.args(["image", "layouts/demo.dts"]).arg(pci).args(["--format", "image,elf,flash", "-o"]).arg(&out);
     exec::text(&mut command, LIMIT)?;
-    Ok(["Image", "elf", "flash"].iter().map(|extension| out.join(format!("demo.{extension}"))).collect())
+    let formats = ["Image", "elf", "flash"];
+    Ok(["demo", "pci"].iter().flat_map(|name| formats.map(|format| out.join(format!("{name}.{format}")))).collect())
 }
 
 fn equal(a: &[u8], b: &[u8]) -> Result<(), String> {

@@ -62,7 +62,7 @@ fn trees_of(layout: &Path, options: &Options) -> Result<Vec<PathBuf>, Trouble> {
     // Debian's guests need not be fetched for their trees.
     let foreign = String::from_utf8_lossy(&repo::read(layout)?).contains("\"debian/");
     let guests = Guests::new(layout, &options.guest_dir, foreign);
-    let job = Job { layout, options, hypervisor: None, guests: &guests, files: &files };
+    let job = Job { layout, options, hypervisors: None, guests: &guests, files: &files };
     pipeline::compile(&job, |outcome| {
         let bad = |why: &str| Trouble::other(format!("{}: {why}", repo::shown(layout)));
         let Some(compiled) = outcome.compiled else { return Err(bad("there is no plan")) };

@@ -31,6 +31,32 @@ pub(crate) struct Args {
     names: Vec<String>,
 }
 
+/// The smallest layout with a PCI function: it has the hypervisor's other build.
+const WITH_PCI: &str = r#"/dts-v1/;
+#include "qemu-virt-pci.dts"
+
+/ {
+	domains {
+		compatible = "cofferdam,domains-v1";
+
+		pulse {
+			compatible = "cofferdam,domain";
+			#address-cells = <2>;
+			#size-cells = <2>;
+			cpus = <&cpu0>;
+			kernel = "pulse.elf";
+			access = <&edu0>;
+			console;
+
+			memory@40000000 {
+				device_type = "memory";
+				reg = <0x0 0x40000000 0x0 0x01000000>;
+			};
+		};
+	};
+};
+"#;
+
 /// A part's tests; what it finds goes to the tally.
 type Part = fn(&mut Tally) -> Result<(), Trouble>;
 

@@ -17,13 +17,15 @@ const CLEARS: [(&str, usize); 2] = [(ENTERS, 32 + 2), ("clear_scalable", 32 + 16
 /// Parts of the names of what a panic goes through.
 const PANICS: &[&str] = &["panicking", "rust_begin_unwind", "unwrap_failed", "expect_failed", "slice_index_fail"];
 
-/// Both scans.
+/// Both scans, of the hypervisor with PCI and of the one without.
 pub(crate) fn run(tally: &mut Tally) -> Result<(), Trouble> {
-    let hypervisor = Hypervisor::build()?;
-    let file = ElfFile64::<object::Endianness>::parse(hypervisor.elf.as_slice())
-        .map_err(|error| Trouble::other(format!("hyp-min cannot be read: {error}")))?;
-    tally.check("scan: EL2 leaves FP/SIMD alone", fp_free(&file));
-    tally.check("scan: EL2 cannot panic", panic_free(&file));
+    for (pci, which) in [(false, "without PCI"), (true, "with PCI")] {
+        let hypervisor = Hypervisor::build(pci)?;
+        let file = ElfFile64::<object::Endianness>::parse(hypervisor.elf.as_slice())
+            .map_err(|error| Trouble::other(format!("hyp-min cannot be read: {error}")))?;
+        tally.check(format_args!("scan: EL2 {which} leaves FP/SIMD alone"), fp_free(&file));
+        tally.check(format_args!("scan: EL2 {which} cannot panic"), panic_free(&file));
+    }
     Ok(())
 }
 

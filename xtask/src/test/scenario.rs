@@ -66,7 +66,9 @@ pub(crate) fn run(names: &[String], tally: &mut Tally) -> Result<(), Trouble> {
 
 /// Builds what every scenario needs, so that none of them spends its time limit on it.
 fn prepare() -> Result<(), Trouble> {
-    crate::hyp::Hypervisor::build()?;
+    for pci in [false, true] {
+        crate::hyp::Hypervisor::build(pci)?;
+    }
     crate::decode::build()?;
     for example in ["pulse", "duet"] {
         crate::cross::build(crate::cross::UNIKERNEL, &crate::cross::Item::Example(example.into()))?;

@@ -48,6 +48,7 @@ global_asm!(
     SCTLR_EL1 = const registers::SCTLR_EL1_RESET,
     MAINTENANCE = const gicv3::MAINTENANCE.0,
     LISTS = const percpu::LISTS,
+    PCI = const crate::pci::PRESENT as u32,
     FIRST_LPI = const cofferdam_plan::pci::FIRST_LPI,
     LPI_COUNT = const percpu::LPI_COUNT,
     LPIS = const percpu::LPIS,

@@ -111,7 +111,7 @@ fn forget_own(cpu: &PerCpu) {
         None => cpu.redistributor.deactivate(own),
     }
     if cpu.index == plan.header.housekeeping_cpu {
-        let [event, error] = smmu::interrupts(plan.pci.as_ref());
+        let [event, error] = smmu::interrupts(pci::view(plan));
         for intid in [plan.header.console_intid, event, error].into_iter().filter(|intid| intid.is_spi()) {
             cpu.distributor.deactivate(intid.word() as u32, intid.bit());
         }

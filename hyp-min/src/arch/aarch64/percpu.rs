@@ -10,6 +10,7 @@ use crate::dev::gicv2::Gic;
 use crate::dev::gicv3::{Distributor, Redistributor};
 use crate::dev::its;
 use crate::log::Buffer;
+use crate::pci;
 use crate::state::{DomainState, state_of};
 use cofferdam_plan::{CpuIndex, Domain, DomainFlags, DomainId, Ipa, NO_WINDOW, Plan, va};
 use core::cell::Cell;
@@ -142,7 +143,7 @@ impl PerCpu {
 
     /// Whether LPIs come to this CPU.
     pub(crate) fn takes_lpis(&self) -> bool {
-        self.lpi_count != 0
+        pci::PRESENT && self.lpi_count != 0
     }
 
     /// The plan.

@@ -132,7 +132,7 @@ fn emulate<const INJECTED: bool>(cpu: &'static PerCpu, ipa: u64, size: u8, write
     {
         return outcome;
     }
-    if let Some(view) = &cpu.plan().pci {
+    if let Some(view) = pci::view(cpu.plan()) {
         match pci::access(cpu, view, ipa, size, write) {
             Outcome::Abort => {}
             outcome => return outcome,
@@ -253,7 +253,7 @@ pub(super) fn serve_taken(cpu: &'static PerCpu, taken: u32) -> bool {
         console::timer(cpu, now);
     } else if intid == plan.header.console_intid {
         console::receive(cpu);
-    } else if let (true, Some(view)) = (smmu::interrupts(plan.pci.as_ref()).contains(&intid), &plan.pci) {
+    } else if let Some(view) = pci::view(plan).filter(|view| smmu::interrupts(Some(view)).contains(&intid)) {
         smmu::serve(cpu, view);
     } else {
         if let Some(gic) = &cpu.gicv2 {

@@ -203,6 +203,7 @@ return:
 // what comes of that. The loop ends when nothing is pending, or EL2's own interrupts are, which are more urgent: then
 // ICC_IAR1_EL1 reads 1023 (IHI 0069, 12.2.14).
 irq_rest:
+.if {PCI}
     subs    w1, w0, #{FIRST_LPI}
     b.lo    1f
     ldr     w2, [sp, #{LPI_COUNT}]
@@ -219,7 +220,9 @@ irq_rest:
 2:  msr     S3_0_C12_C12_1, x0                  // ICC_EOIR1_EL1: an LPI has no active state
     dsb     sy
     b       vectors_injected + 0x480 + 8
-1:  IRQ_REST trap_irq_injected
+1:
+.endif
+    IRQ_REST trap_irq_injected
 irq_rest_v2:
     IRQ_REST trap_irq_injected_v2
 
