@@ -43,6 +43,8 @@ pub(crate) fn main(args: &Args) -> Done {
 pub(crate) const HYPERVISOR: &str = "cofferdam-hyp-min";
 /// Its feature without which it has no code for PCI.
 pub(crate) const PCI: &str = "pci";
+/// The feature with which guests are built for the target.
+pub(crate) const GUEST: &str = "guest";
 /// The unikernel's package, whose examples are guests.
 pub(crate) const UNIKERNEL: &str = "cofferdam-unikernel";
 /// The boot tests' guests.
@@ -132,7 +134,7 @@ fn cargo_build(package: &str, item: &Item, core: &setup::CoreLibrary, flags: &st
     cargo.args(["--release", "--package", package]);
     eprintln!("build: {package} for {}", setup::TARGET);
     if package != HYPERVISOR {
-        cargo.args(["--features", "guest"]);
+        cargo.args(["--features", GUEST]);
     }
     match item {
         Item::Bins => cargo.arg("--bins"),

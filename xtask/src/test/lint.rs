@@ -24,8 +24,12 @@ pub(crate) fn run(tally: &mut Tally) -> Result<(), Trouble> {
     tally.check("lint rustfmt", silent(cargo().args(["fmt", "--all", "--check"])));
     let host = ["clippy", "--quiet", "--all-targets", "--", "-D", "warnings"];
     tally.check("lint clippy, host", silent(cargo().args(host)));
-    for package in [cross::HYPERVISOR, cross::UNIKERNEL, cross::ATTACKERS] {
-        tally.check(format_args!("lint clippy, target, {package}"), target_clippy(package)?);
+    for package in [cross::UNIKERNEL, cross::ATTACKERS] {
+        tally.check(format_args!("lint clippy, target, {package}"), target_clippy(package, Some(cross::GUEST))?);
+    }
+    for (feature, which) in [(None, "without PCI"), (Some(cross::PCI), "with PCI")] {
+        let outcome = target_clippy(cross::HYPERVISOR, feature)?;
+        tally.check(format_args!("lint clippy, target, {} {which}", cross::HYPERVISOR), outcome);
     }
     tally.check("lint licences", licences()?);
     if exec::output(cargo().args(["deny", "--version"]), LIMIT)?.status.success() {
@@ -56,7 +60,7 @@ fn silent(command: &mut Command) -> Result<(), String> {
 
 /// Clippy belongs to the rustup toolchain, so it can only look where that toolchain has the target; elsewhere Debian's
 /// compiler, which has no clippy, must compile without a warning.
-fn target_clippy(package: &str) -> Result<Result<(), String>, Trouble> {
+fn target_clippy(package: &str, feature: Option<&str>) -> Result<Result<(), String>, Trouble> {
     let core = setup::core_library()?;
     let mut command = cargo();
     command.arg(match core {
@@ -64,9 +68,7 @@ fn target_clippy(package: &str) -> Result<Result<(), String>, Trouble> {
         setup::CoreLibrary::Debian { .. } => "check",
     });
     command.args(["--quiet", "--package", package]).arg("--target-dir").arg(repo::target().join("cross"));
-    if package != cross::HYPERVISOR {
-        command.args(["--features", "guest"]);
-    }
+    command.args(feature.into_iter().flat_map(|feature| ["--features", feature]));
     if package == cross::UNIKERNEL {
         command.arg("--examples");
     }
