@@ -11,6 +11,7 @@ mod lifecycle;
 mod memory;
 mod mmio;
 mod pci;
+mod ports;
 mod storms;
 mod sysregs;
 mod vcpus;
@@ -69,6 +70,8 @@ pub const ATTACKS: &[(&str, Attack)] = &[
     ("pci-requests", pci::requests),
     ("pci-config-storm", pci::config_storm),
     ("pci-reset", pci::reset),
+    ("pci-io-ports", ports::io_ports),
+    ("pci-absent", ports::absent),
     ("wfi-storm", storms::wfi),
     ("wfe-storm", storms::wfe),
     ("trap-storm", storms::traps),
@@ -104,6 +107,7 @@ pub const ATTACKS: &[(&str, Attack)] = &[
     ("senders", delivery::senders),
     ("every-register", delivery::every_register),
     ("dma-outside", dma::outside),
+    ("dma-late", dma::late),
     ("dma-restart", dma::over_restarts),
     ("dma-flood", dma::flood),
     ("messages", dma::messages),
