@@ -12,7 +12,7 @@ use crate::log::text;
 use crate::state::config_state;
 use cofferdam_plan::pci::{ECAM_SIZE, Function, FunctionFlags};
 use cofferdam_plan::{PciView, Plan, va};
-use hyp_min::vdev::config::{self, Device, RESETS_PER_SECOND};
+use hyp_min::vdev::config::{self, Device};
 use hyp_min::vdev::{Access, Outcome, msi_frame};
 
 /// Whether this build has PCI: `hyp-min` is built with it and without, and a plan is given the one it needs (decision 0062).
@@ -82,19 +82,32 @@ pub(crate) fn has_functions(cpu: &PerCpu) -> bool {
     owner.is_some_and(|owner| owner.function_count != 0)
 }
 
-/// The domain of this CPU, that of its vCPU 0, is about to run: its functions are reset, compared with the plan and placed. EL2's
-/// interrupts are served while the resets take their time; the CPU interface is EL2's (`park::quiet`).
+/// No run of this CPU's domain is under way: its functions fall silent, are reset and have the time they need for that. EL2's
+/// interrupts are served meanwhile; the CPU interface is EL2's (`park::quiet`). On the CPU of its vCPU 0.
+pub(crate) fn reset(cpu: &'static PerCpu) {
+    let Some(view) = view(cpu.plan()) else { return };
+    for &(step, times, per_second) in &config::STEPS {
+        for _ in 0..times {
+            let mut wait = false;
+            each(view, &|function| function.domain == cpu.id.0, &mut |device| {
+                let by_bus = device.function.flags & FunctionFlags::BUS_RESET != 0;
+                let port = view.functions.get(usize::from(device.function.reset)).filter(|_| by_bus);
+                let port = port.map(|port| Ecam(port.config_va));
+                wait |= device.prepare(step, port.as_ref(), console::now());
+            });
+            if !wait {
+                break;
+            }
+            park::sleep_until(cpu, console::now().saturating_add(console::frequency() / per_second.max(1)));
+        }
+    }
+}
+
+/// The domain of this CPU, that of its vCPU 0, is about to run, its functions have been reset: they are compared with the plan and
+/// placed.
 pub(crate) fn start(cpu: &'static PerCpu) {
     let Some(view) = view(cpu.plan()) else { return };
     let own = |function: &Function| function.domain == cpu.id.0;
-    let mut resets = false;
-    each(view, &own, &mut |device| {
-        device.silence();
-        resets |= device.reset();
-    });
-    if resets {
-        park::sleep_until(cpu, console::now().saturating_add(console::frequency() / RESETS_PER_SECOND));
-    }
     each(view, &own, &mut |device| match device.place() {
         Ok(()) if smmu::attach(view, device.function) => device.begin(),
         Ok(()) => defmt::error!("{=str} is off: the SMMU does not follow", text(&device.function.name)),
@@ -110,7 +123,7 @@ pub(crate) fn end(plan: &Plan<'_>, id: u16) -> bool {
     let (Some(domain), Some(owner)) = (plan.domains.get(usize::from(id)), view.owners.get(usize::from(id))) else {
         return true;
     };
-    each(view, &|function| function.domain == id, &mut |device| device.end());
+    each(view, &|function| function.domain == id, &mut |device| device.end(console::now()));
     smmu::detach(view, view.functions_of(owner).unwrap_or(&[]), domain)
 }
 
@@ -121,7 +134,12 @@ fn clock() -> (u64, u64) {
 /// Apart, as `write` is, so that a read saves fewer registers.
 #[inline(never)]
 fn comes_back(view: &PciView<'static>, index: usize, function: &Function) -> bool {
-    device(view, index, function).comes_back(clock)
+    let back = device(view, index, function).come_back(clock);
+    // Once in a run, so no allowance of records is asked.
+    if let Err(Some(found)) = back {
+        tell(function, found);
+    }
+    back.is_ok()
 }
 
 #[inline(never)]

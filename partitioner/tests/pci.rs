@@ -87,6 +87,48 @@ fn a_disk_sends_messages() {
     assert_eq!((pending, view.record.its.device_bits, view.record.smmu.stream_bits), (1, 6, 6));
 }
 
+/// A root port with what is below it: cards without a reset of their own.
+fn port(kind: u32, below: &str) -> String {
+    format!(
+        "&pcie0 {{ rp1: pcie@b,0 {{ device_type = \"pci\"; reg = <0x5800 0 0 0 0>; vendor-id = <0x1b36>; device-id = <0xc>;
+         class-code = <0x60400>; revision-id = <0>; cofferdam,capabilities = <0x54 {:#x} 0 0>;
+         #address-cells = <3>; #size-cells = <2>; bus-range = <2 2>; ranges; {below} }}; }};\n",
+        0x0102_0010 | kind << 20
+    )
+}
+
+fn card(name: &str, devfn: u32) -> String {
+    format!(
+        "{name}: card@0,{devfn:x} {{ reg = <{:#x} 0 0 0 0>, <{:#x} 0 0 0 0x1000>; vendor-id = <0x8086>; device-id = <0x10d3>;
+         class-code = <0x20000>; revision-id = <0>; interrupts = <1>; cofferdam,capabilities = <0xe0 0x00020010 0 0>; }};",
+        0x2_0000 | devfn << 8,
+        0x0202_0010 | devfn << 8
+    )
+}
+
+#[test]
+fn a_bus_is_reset_for_who_has_all_of_it() {
+    let (one, two) = (card("c0", 0), card("c1", 1));
+    let flags = |board: &str, access: &str, name: &str| {
+        let built = compile(board, &[&format!("access = {access}; delivery = \"direct\";")]);
+        let view = view(&built);
+        let f = named(&view, name);
+        let by = view.functions.get(usize::from(f.reset)).filter(|_| f.flags & FunctionFlags::BUS_RESET != 0);
+        (f.flags & (FunctionFlags::FLR | FunctionFlags::BUS_RESET), by.map(|port| port.name().to_owned()))
+    };
+    let by_bus = (FunctionFlags::BUS_RESET, Some("rp1".to_owned()));
+    let pair = port(4, &[one.clone(), two].concat());
+    assert_eq!(flags(&port(4, &one), "<&c0>", "c0"), by_bus);
+    assert_eq!(flags(&port(6, &one), "<&rp1>, <&nvme0>", "c0"), by_bus);
+    assert_eq!(flags(&pair, "<&rp1>", "c0"), by_bus);
+    assert_eq!(flags(&pair, "<&rp1>", "c1"), by_bus);
+    // Nobody has the other; a bridge to conventional PCI; the root bus; its own reset where it has one.
+    assert_eq!(flags(&pair, "<&c0>", "c0"), (0, None));
+    assert_eq!(flags(&port(7, &one), "<&c0>", "c0"), (0, None));
+    assert_eq!(flags("", "<&nic1>", "nic1"), (0, None));
+    assert_eq!(flags("", "<&nvme1>", "nvme1"), (FunctionFlags::FLR, None));
+}
+
 #[test]
 fn with_direct_delivery_pins_are_used_and_messages_hidden() {
     let built = compile("", &["access = <&nvme0>, <&nvme1>; delivery = \"direct\";"]);

@@ -1,28 +1,26 @@
 //! PCI configuration space of a domain: one bus that holds its own functions, each dword decided by a rule of the plan.
 //!
 //! A dword without a rule does not exist. Base addresses are the plan's: all ones written show the size, anything else is
-//! forgotten. A reset that the guest starts takes its time while the function reads as absent; nobody waits for it here. I/O
-//! decode never goes on, bus mastering only where the plan knows what confines it, whatever a rule says.
+//! forgotten. A reset that the guest starts takes its time while the function reads as absent; nobody waits for it here, and a
+//! function that takes longer than any may is gone for the rest of the run. I/O decode never goes on, bus mastering only where the plan knows what confines it, whatever a rule says.
 //!
 //! References are to PCI Express Base 5.0.
+
+mod life;
 
 use super::{Access, Frame};
 use cofferdam_plan::pci::{CONFIG_SIZE, Function, FunctionFlags, PciDomain, Rule, RuleKind};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Time a function has for a reset, as a part of a second: 100 ms (6.6.2).
-pub const RESETS_PER_SECOND: u64 = 10;
+pub use life::{Mismatch, STEPS, Step};
+
+/// Time a function has for a reset, as a part of a second: 100 ms (6.6.1, 6.6.2).
+const RESETS_PER_SECOND: u64 = 10;
 
 const ID: u32 = 0x00;
 const COMMAND: u32 = 0x04;
-const CLASS: u32 = 0x08;
 const BARS: u32 = 0x10;
-const SUBSYSTEM: u32 = 0x2C;
 const ROM: u32 = 0x30;
-/// Of a bridge: bus numbers, the first of the dwords that [`Function::bridge`] holds (7.5.1.3).
-const BUSES: u32 = 0x18;
-/// Of a bridge: upper half of the prefetchable window's end.
-const LIMIT_UPPER: u32 = 0x2C;
 
 /// Command register (7.5.1.1.3).
 const IO_DECODE: u32 = 1 << 0;
@@ -76,17 +74,6 @@ impl Default for State {
     }
 }
 
-/// A register that is not what the plan says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Mismatch {
-    /// Byte offset.
-    pub offset: u32,
-    /// What it reads.
-    pub found: u32,
-    /// What it should read; of a base address register, with all ones written.
-    pub planned: u32,
-}
-
 /// One function: the plan's record, its rules, its state, its registers. The frame is [`CONFIG_SIZE`] bytes and accessed by aligned
 /// dwords; a read that nothing answers gives all ones, a write is done when it returns.
 pub struct Device<'a, F> {
@@ -117,7 +104,7 @@ pub const fn is_request(access: Access) -> bool {
 }
 
 impl<F: Frame> Device<'_, F> {
-    /// Whether it answers now. [`Device::comes_back`] may change that.
+    /// Whether it answers now. [`Device::come_back`] may change that.
     #[inline(always)]
     pub fn is_there(&self) -> bool {
         self.state.status.load(Ordering::Acquire) == ON
@@ -202,19 +189,24 @@ impl<F: Frame> Device<'_, F> {
         }
         let offset = rule.offset.into();
         let old = self.get(offset);
-        // A register may be all ones, an address is; where nothing answers, because another vCPU has it reset, every one is. What is
-        // written back must not be made of those.
-        if old == u32::MAX && self.get(ID) != self.function.id {
+        // Where nothing answers, because another vCPU has it reset, every register is all ones, and what is written back must not be
+        // made of those. These two have bits that are always zero; an address of a message may be all ones.
+        let never_ones = is_command || rule.kind == RuleKind::RESET;
+        if old == u32::MAX && (never_ones || self.get(ID) != self.function.id) {
             return;
         }
         let mut new = old & !(mask | rule.clear) | value & mask;
         if is_command {
             new &= !forbidden;
         }
+        // A reset that the guest has brought about by the function's own registers may have taken the addresses.
+        if is_command && new & !old & MEMORY_DECODE != 0 {
+            self.write_base_addresses();
+        }
         self.set(offset, new);
-        // The domain's run may have been ended meanwhile from another CPU, which turns bus mastering off: the last of the two sees
-        // the other.
-        if is_command && self.state.status.load(Ordering::SeqCst) == OFF {
+        // The domain's run may have been ended meanwhile from another CPU, which turns bus mastering off, or a reset begun, which
+        // does the same: the last of the two sees the other.
+        if is_command && self.state.status.load(Ordering::SeqCst) != ON {
             self.silence();
         }
     }
@@ -242,125 +234,9 @@ impl<F: Frame> Device<'_, F> {
     fn change(&self, from: u32, to: u32) -> bool {
         self.state.status.compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
-
-    /// Whether it answers again. The first who asks after a reset has had its time brings it back, unless it needs longer still.
-    #[inline(always)]
-    pub fn comes_back(&self, clock: fn() -> (u64, u64)) -> bool {
-        let ready = self.state.status.load(Ordering::Acquire) == RESETTING
-            && clock().0 >= self.state.until.load(Ordering::Relaxed)
-            && self.get(ID) == self.function.id
-            && self.change(RESETTING, RESTORING);
-        if ready {
-            self.write_base_addresses();
-            self.power_up();
-        }
-        ready && self.change(RESTORING, ON)
-    }
-
-    #[inline(never)]
-    fn write_base_addresses(&self) {
-        for (offset, bar) in self.base_addresses() {
-            self.set(offset, bar.value);
-        }
-    }
-
-    /// The rest of a state after reset. INTx is for who may turn it off: nobody else's line is held.
-    fn power_up(&self) {
-        self.state.sizing.store(0, Ordering::Relaxed);
-        self.state.power.store(0, Ordering::Relaxed);
-        let intx = self.rules.iter().any(|rule| u32::from(rule.offset) == COMMAND && rule.write & INTX_DISABLE != 0);
-        self.set(COMMAND, if intx { 0 } else { INTX_DISABLE });
-    }
-
-    fn base_addresses(&self) -> impl Iterator<Item = (u32, cofferdam_plan::pci::Bar)> {
-        let offsets = (0..6).map(|n| BARS + n * 4).chain([ROM]);
-        offsets.zip(self.function.bars).filter(|(_, bar)| bar.mask != 0)
-    }
-
-    /// No memory, no I/O, no bus mastering, no INTx. It has happened, and what the function wrote before has left, when this returns.
-    pub fn silence(&self) {
-        self.set(COMMAND, INTX_DISABLE);
-        self.get(COMMAND);
-    }
-
-    /// Starts a reset where it can be. Answers whether.
-    pub fn reset(&self) -> bool {
-        let can = self.function.flags & FunctionFlags::FLR != 0;
-        if can {
-            self.start_reset();
-        }
-        can
-    }
-
-    fn start_reset(&self) {
-        let offset = u32::from(self.function.reset) & (CONFIG_SIZE as u32 - 4);
-        self.set(offset, self.get(offset) & 0xFFFF | FLR);
-    }
-
-    /// Compares it with the plan and writes its base addresses. Nothing is decoded meanwhile.
-    ///
-    /// # Errors
-    /// The first register that is not as planned.
-    pub fn place(&self) -> Result<(), Mismatch> {
-        let compare = |offset, planned| {
-            let found = self.get(offset);
-            if found == planned { Ok(()) } else { Err(Mismatch { offset, found, planned }) }
-        };
-        compare(ID, self.function.id)?;
-        compare(CLASS, self.function.class)?;
-        let bridge = self.function.flags & FunctionFlags::BRIDGE != 0;
-        if !bridge {
-            compare(SUBSYSTEM, self.function.subsystem)?;
-        }
-        // A bridge has its ROM elsewhere, and none of it is planned.
-        for (offset, bar) in self.base_addresses().filter(|(offset, _)| !bridge || *offset < BUSES) {
-            self.set(offset, u32::MAX);
-            let sized = compare(offset, bar.mask);
-            self.set(offset, bar.value);
-            sized?;
-        }
-        Ok(())
-    }
-
-    /// Programs a bridge, closed still.
-    pub fn lead(&self) {
-        for (offset, value) in (BUSES..).step_by(4).zip(self.function.bridge) {
-            self.set(offset, value);
-        }
-        // The window's halves lie within the same 4 GiB.
-        self.set(LIMIT_UPPER, self.function.bridge[4]);
-    }
-
-    /// Opens a bridge.
-    pub fn open(&self) {
-        self.set(COMMAND, MEMORY_DECODE | BUS_MASTER | INTX_DISABLE);
-    }
-
-    /// It is the guest's now, as after reset. Only while it is off.
-    pub fn begin(&self) {
-        if self.function.flags & FunctionFlags::FLR == 0 {
-            self.forget();
-        }
-        self.power_up();
-        self.state.status.store(ON, Ordering::Release);
-    }
-
-    /// What a guest can have written, where no reset has undone it: MSIs are off again.
-    fn forget(&self) {
-        for rule in self.rules.iter().filter(|rule| rule.write & !rule.clear != 0) {
-            let offset = rule.offset.into();
-            self.set(offset, self.get(offset) & !(rule.write | rule.clear));
-        }
-    }
-
-    /// It is the guest's no longer, and silent. Twice: once the first has happened, every CPU sees that it is off, and who has
-    /// written the command register before it saw that is overruled by the second.
-    pub fn end(&self) {
-        self.state.status.store(OFF, Ordering::SeqCst);
-        self.silence();
-        self.silence();
-    }
 }
 
+#[cfg(test)]
+mod races;
 #[cfg(test)]
 mod tests;

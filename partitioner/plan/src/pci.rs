@@ -131,6 +131,9 @@ impl FunctionFlags {
     pub const MSI: u32 = 1 << 2;
     /// May be a bus master.
     pub const DMA: u32 = 1 << 3;
+    /// Reset by a reset of the bus it is on: [`Function::reset`] is the index of the port that leads there. Everything behind that
+    /// port is its domain's.
+    pub const BUS_RESET: u32 = 1 << 4;
 }
 
 /// One PCI function of the board.
@@ -174,7 +177,7 @@ pub struct Function {
     pub devfn: u8,
     /// Zero.
     pub reserved: u8,
-    /// Byte offset of Device Control in configuration space, where it has one.
+    /// What resets it, by [`Function::flags`]: byte offset of Device Control in configuration space, or index of a port.
     pub reset: u16,
     /// Its label in the board, or its node's name, in UTF-8, zero padded.
     pub name: [u8; 16],

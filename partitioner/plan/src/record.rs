@@ -9,7 +9,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// First eight bytes of every plan.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"COFRDAM\0");
 /// Counts incompatible changes of anything in this crate. The hypervisor refuses every other value.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// `Cpu::domain` of a CPU that no domain owns.
 pub const NO_DOMAIN: u16 = u16::MAX;
 /// Seconds within which [`Domain::restart_limit`] counts.

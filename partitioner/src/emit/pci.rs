@@ -9,7 +9,7 @@ use super::its::{self, Baked};
 use super::pages::Pages;
 use super::records::Records;
 use super::stage2::Stage2;
-use crate::pci::model::{Mode, PciFunction, PciHost, Settled, Settlement};
+use crate::pci::model::{Mode, PciFunction, PciHost, Reset, Settled, Settlement};
 use crate::pci::policy::{self, Terms};
 use crate::resolve::PAGE;
 use cofferdam_plan::limits::MAX_FUNCTIONS;
@@ -190,6 +190,15 @@ impl<'a> Input<'_, 'a, '_> {
         for (index, settled) in settlement.functions.iter().enumerate() {
             let function = host.functions.get(settled.function).ok_or(EmitError::Internal)?;
             let mut record = self.function(function, settled);
+            match settled.reset {
+                Reset::None => {}
+                Reset::Function(control) => (record.flags, record.reset) = (record.flags | FunctionFlags::FLR, control),
+                Reset::Bus(port) => {
+                    let at = settlement.functions.iter().position(|other| other.function == port);
+                    record.reset = at.ok_or(EmitError::Internal)? as u16;
+                    record.flags |= FunctionFlags::BUS_RESET;
+                }
+            }
             record.config_va = views.configs + index as u64 * CONFIG_SIZE;
             if let Some(owner) = settled.owner {
                 let rules = policy::rules(function, terms(settled));
@@ -237,9 +246,6 @@ impl<'a> Input<'_, 'a, '_> {
         if is_bridge {
             record.flags |= FunctionFlags::BRIDGE;
             record.bridge = settled.bridge;
-        } else if let Some(reset) = function.flr() {
-            record.flags |= FunctionFlags::FLR;
-            record.reset = reset;
         }
         if matches!(settled.mode, Mode::Msi(_)) {
             record.flags |= FunctionFlags::MSI;

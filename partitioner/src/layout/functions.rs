@@ -11,7 +11,7 @@ use crate::model::{Board, DeviceGrant, Domain, PortGrant};
 use crate::pci;
 use crate::pci::function::{PHYSICAL, ROM};
 use crate::pci::host::through;
-use crate::pci::model::{PciFunction, PciHost, Space};
+use crate::pci::model::{PciFunction, PciHost, Reset, Space};
 use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Node, Property, Span};
 
 /// Gives the function `device`, or every function behind the bridge `device`, to the domain of `node`.
@@ -112,7 +112,7 @@ pub(super) fn check<'a>(
             if first.and_then(|at| lists.devices.get(at)).is_some_and(|d| d.function == grant.function) {
                 reaches(host, domain, grant, diagnostics);
             }
-            resets(domain, grant, function, diagnostics);
+            resets(host, domain, grant, index, lists, diagnostics);
         }
     }
 }
@@ -253,17 +253,35 @@ fn reaches<'a>(
 
 /// A function goes into the next run reset, or as the last one left it.
 fn resets<'a>(
+    host: &PciHost<'a>,
     domain: &Domain<'a>,
     grant: &DeviceGrant<'a>,
-    function: &PciFunction<'a>,
+    index: usize,
+    lists: &Lists<'_, 'a>,
     diagnostics: &mut Diagnostics<'_, 'a>,
 ) {
-    if !domain.lifecycle.restarts() || function.flr().is_some() {
-        return;
-    }
-    let message = "domain `{0}` restarts, but {1} has no function-level reset: its next run finds the function as the last one left it, bus mastering off";
+    let owner = |index: usize| {
+        let grant = lists.owners.of(host.functions.get(index)?.node)?;
+        lists.devices.get(grant).map(|grant| grant.domain)
+    };
+    let other = match host.reset(index, &owner) {
+        _ if !domain.lifecycle.restarts() => return,
+        Ok(Reset::None) => None,
+        Ok(_) => return,
+        Err(other) => host.functions.get(other),
+    };
+    let node = other.map_or(grant.node, |other| other.node);
+    let message = match other {
+        None => {
+            "domain `{0}` restarts, but {1} has no function-level reset and no port of its own: its next run finds the function as the last one left it, bus mastering off"
+        }
+        Some(_) => {
+            "domain `{0}` restarts, but {1} has no function-level reset, and its bus cannot be reset, for {2} is behind the same port: its next run finds the function as the last one left it, bus mastering off"
+        }
+    };
     let d = Diagnostic::new(codes::NO_RESET, grant.span, message);
-    let d = d.args(&[Arg::Text(domain.name), Arg::Node(grant.node)]).also(grant.node.span(), "{1} is here");
+    let d = d.args(&[Arg::Text(domain.name), Arg::Node(grant.node), Arg::Node(node)]);
+    let d = d.also(node.span(), if other.is_some() { "{2} is here" } else { "{1} is here" });
     diagnostics.push(d.help("see to it that the guest's driver resets it first, or use on-… = \"reboot-board\""));
 }
 

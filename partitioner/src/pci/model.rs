@@ -162,6 +162,18 @@ pub enum Mode {
     Msi(u16),
 }
 
+/// What resets a function at each start of its domain.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Reset {
+    /// Nothing does.
+    #[default]
+    None,
+    /// Its Device Control, at this byte offset.
+    Function(u16),
+    /// The bus it is on, by the port with this index in [`PciHost::functions`].
+    Bus(usize),
+}
+
 /// A function as the plan will have it, in the order of the plan's records.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Settled {
@@ -177,6 +189,8 @@ pub struct Settled {
     pub mode: Mode,
     /// It may be a bus master.
     pub dma: bool,
+    /// What resets it.
+    pub reset: Reset,
     /// Its device has other functions on the domain's virtual bus.
     pub siblings: bool,
     /// Of a bridge: dwords 6 to 10 of its configuration space.

@@ -66,6 +66,7 @@ pub(crate) fn settle<'a>(
                 devfn,
                 mode: lines::mode(board, host, domain, index, injected),
                 dma: stream || domain.trusted_dma.is_some(),
+                reset: host.reset(index, &|other| owner(other).map(|owner| owner.value)).unwrap_or_default(),
                 ..Settled::default()
             };
             // There is room for every function of the board.

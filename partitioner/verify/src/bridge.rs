@@ -6,7 +6,7 @@ use crate::pci::{ecam, is_bridge};
 use crate::work::{Report, Work};
 use cofferdam_plan::audit::fact;
 use cofferdam_plan::pci::Function;
-use cofferdam_plan::{Bdf, Pa, PaRegion, PciView};
+use cofferdam_plan::{Bdf, NO_DOMAIN, Pa, PaRegion, PciView};
 
 /// What a bridge forwards downstream (PCI Express Base 5.0, 7.5.1.3).
 #[derive(Clone, Copy)]
@@ -132,6 +132,22 @@ pub(crate) fn i72_bridge_is_sound(
         if siblings && (buses || windows) || other.secondary == own.secondary {
             bad("has buses or addresses in common with another on its bus");
         }
+    }
+}
+
+/// I73: a port resets the bus right behind it for the owner of everything there: nobody else's function, none that nobody has, no
+/// bridge to more.
+pub(crate) fn i73_a_bus_is_reset_for_its_owner(pci: &PciView<'_>, f: &Function, report: &mut Report<'_>) {
+    let port = pci.functions.get(usize::from(f.reset)).filter(|port| is_bridge(port)).map(decode);
+    if f.domain == NO_DOMAIN || port.is_none_or(|port| port.secondary != bus(f.rid)) {
+        return report
+            .add(Finding::BadFunction { function: Bdf(f.rid), why: "is reset by what is no port to its bus" });
+    }
+    let shared = |other: &&Function| {
+        port.is_some_and(|port| port.leads_to(bus(other.rid))) && (is_bridge(other) || other.domain != f.domain)
+    };
+    if pci.functions.iter().any(|other| shared(&other)) {
+        report.add(Finding::BadFunction { function: Bdf(f.rid), why: "is reset with what is not its domain's" });
     }
 }
 

@@ -309,7 +309,7 @@ fn i71_capabilities_are_those_a_guest_may_have(space: &Space<'_>, report: &mut R
             bad(c.at, "is PCI Express for the second time");
         }
     }
-    if space.f.reset != 0 && space.f.rule_count != 0 && express.map(|at| at + 8) != Some(space.f.reset) {
+    if space.has(FunctionFlags::FLR) && space.f.rule_count != 0 && express.map(|at| at + 8) != Some(space.f.reset) {
         bad(space.f.reset, "is no Device Control register, but resets the function");
     }
     for (i, c) in space.extended().enumerate() {

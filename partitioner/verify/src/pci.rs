@@ -2,6 +2,7 @@
 //!
 //! Their registers are `bar`'s, bridges `bridge`'s; what a guest may do to configuration space is `config`'s.
 
+use crate::bridge::i73_a_bus_is_reset_for_its_owner;
 use crate::finding::Finding;
 use crate::work::{Report, Work};
 use cofferdam_plan::audit::{Fact, fact, grant};
@@ -162,7 +163,8 @@ pub(crate) fn function_is_sound(
     if pci.functions.iter().skip(index + 1).any(|o| o.rid == f.rid) {
         bad("is there twice");
     }
-    let known = FunctionFlags::BRIDGE | FunctionFlags::FLR | FunctionFlags::MSI | FunctionFlags::DMA;
+    let resets = FunctionFlags::FLR | FunctionFlags::BUS_RESET;
+    let known = FunctionFlags::BRIDGE | FunctionFlags::MSI | FunctionFlags::DMA | resets;
     if f.flags & !known != 0 || f.reserved != 0 {
         bad("has unknown flags");
     }
@@ -174,17 +176,22 @@ pub(crate) fn function_is_sound(
     if !own && (f.flags & powers != 0 || f.rule_count != 0 || f.devfn != 0) {
         bad("has no owner, but rules, a place on a bus, or may send");
     }
-    if is_bridge(f) && (own || f.flags & FunctionFlags::FLR != 0 || f.subsystem != 0) {
+    if is_bridge(f) && (own || f.flags & resets != 0 || f.subsystem != 0) {
         bad("is a bridge with an owner, or with what a bridge does not have");
     }
     if !is_bridge(f) && f.bridge != [0; 5] {
         bad("is no bridge, but programmed as one");
     }
     // Device Control is 8 bytes into a capability (PCI Express Base 5.0, 7.5.3.4), of which none lies in the header.
-    let reset = f.reset.is_multiple_of(4) && (0x48..=0xF8).contains(&f.reset);
-    if reset != (f.flags & FunctionFlags::FLR != 0) || !reset && f.reset != 0 {
-        bad("is reset by a register it does not have");
+    let control = f.reset.is_multiple_of(4) && (0x48..=0xF8).contains(&f.reset);
+    match f.flags & resets {
+        0 if f.reset != 0 => bad("is reset, though nothing resets it"),
+        FunctionFlags::FLR if !control => bad("is reset by a register it does not have"),
+        FunctionFlags::BUS_RESET => i73_a_bus_is_reset_for_its_owner(pci, f, report),
+        flags if flags == resets => bad("is reset twice over"),
+        _ => {}
     }
+    let mut bad = |why| report.add(Finding::BadFunction { function: Bdf(f.rid), why });
     let name = f.name();
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.,+@".contains(c);
     if name.is_empty() || !name.chars().all(plain) || f.name.iter().skip(name.len()).any(|b| *b != 0) {

@@ -46,6 +46,23 @@ fn rule_at(b: &mut Build, function: usize, offset: u16) -> &mut Rule {
     p.rules[first..first + count].iter_mut().find(|rule| rule.offset == offset).unwrap()
 }
 
+/// A function is reset by its bus, and by nothing else.
+fn by_bus(b: &mut Build, function: usize, port: u16) {
+    let f = &mut b.p().functions[function];
+    f.flags = f.flags & !FunctionFlags::FLR | FunctionFlags::BUS_RESET;
+    f.reset = port;
+}
+
+#[test]
+fn a_bus_reset_for_its_owner_alone_is_sound() {
+    let mut build = Build::pci();
+    by_bus(&mut build, 1, 3);
+    let control = rule_at(&mut build, 1, 0x68);
+    control.kind = RuleKind::REGISTER;
+    let (result, findings) = build.blob().verify();
+    assert!(result.is_ok(), "{findings:#?}");
+}
+
 /// One more rule of the last function that has any.
 fn add_rule(b: &mut Build, rule: Rule) {
     let p = b.p();
@@ -72,6 +89,29 @@ changes! {
     reset_in_the_header: |b| b.p().functions[1].reset = 4 => Finding::BadFunction { .. },
     reset_by_another_register: |b| b.p().functions[1].reset = 0x70 => Finding::BadRule { .. },
     reset_without_a_register: |b| b.p().functions[1].reset = 0 => Finding::BadFunction { .. },
+    reset_twice_over: |b| b.p().functions[1].flags |= FunctionFlags::BUS_RESET
+        => Finding::BadFunction { why: "is reset twice over", .. },
+    reset_by_nothing: |b| b.p().functions[0].reset = 0x68
+        => Finding::BadFunction { why: "is reset, though nothing resets it", .. },
+    bus_reset_by_no_port: |b| by_bus(b, 1, 2)
+        => Finding::BadFunction { why: "is reset by what is no port to its bus", .. },
+    bus_reset_by_nobody: |b| by_bus(b, 1, 99)
+        => Finding::BadFunction { why: "is reset by what is no port to its bus", .. },
+    bus_reset_of_another_bus: |b| by_bus(b, 0, 3)
+        => Finding::BadFunction { why: "is reset by what is no port to its bus", .. },
+    bus_reset_for_nobody: |b| { by_bus(b, 4, 3); b.p().functions[4].rid = 0x0101; }
+        => Finding::BadFunction { why: "is reset by what is no port to its bus", .. },
+    bus_reset_of_a_bridge: |b| by_bus(b, 3, 3)
+        => Finding::BadFunction { why: "is a bridge with an owner, or with what a bridge does not have", .. },
+    bus_reset_beside_anothers: |b| { by_bus(b, 1, 3); b.p().functions[2].rid = 0x0101; }
+        => Finding::BadFunction { why: "is reset with what is not its domain's", .. },
+    bus_reset_beside_nobodys: |b| { by_bus(b, 1, 3); b.p().functions[4].rid = 0x0101; }
+        => Finding::BadFunction { why: "is reset with what is not its domain's", .. },
+    bus_reset_of_buses_behind_it: |b| {
+        by_bus(b, 1, 3);
+        b.p().functions[3].bridge[0] = 0x0002_0100;
+        b.p().functions[2].rid = 0x0200;
+    } => Finding::BadFunction { why: "is reset with what is not its domain's", .. },
     name_with_escape: |b| b.p().functions[0].name[1] = 0x1B => Finding::BadFunction { .. },
     name_of_nothing: |b| b.p().functions[0].name = [0; 16] => Finding::BadFunction { .. },
     ecam_grantable: |b| b.facts.retain(|f| f.kind != fact::FORBIDDEN || f.region.base.0 != ECAM) => Finding::BadPci { .. },

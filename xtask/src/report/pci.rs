@@ -69,7 +69,12 @@ pub(super) fn share(plan: &Plan<'_>, audit: &AuditView<'_>, index: usize, domain
     for function in functions {
         let place = format!("{:02x}:{}", function.rid >> 8, devfn(function.rid as u8));
         let has = |flag| function.flags & flag != 0;
-        let reset = if has(FunctionFlags::FLR) { "at each start" } else { "none" };
+        let port = pci.functions.get(usize::from(function.reset)).filter(|_| has(FunctionFlags::BUS_RESET));
+        let reset = match port {
+            Some(port) => format!("at each start, of its bus by {}", port.name()),
+            None if has(FunctionFlags::FLR) => "at each start".to_owned(),
+            None => "none".to_owned(),
+        };
         let dma = if function.ste[0] & 1 != 0 {
             format!("its domain's RAM, by the SMMU (stream {:#x})", function.stream)
         } else if has(FunctionFlags::DMA) {
@@ -82,14 +87,7 @@ pub(super) fn share(plan: &Plan<'_>, audit: &AuditView<'_>, index: usize, domain
             "none: never a bus master".to_owned()
         };
         let interrupts = interrupts(plan, audit, function, injected);
-        let row = [
-            place,
-            format!("00:{}", devfn(function.devfn)),
-            function.name().to_owned(),
-            reset.to_owned(),
-            interrupts,
-            dma,
-        ];
+        let row = [place, format!("00:{}", devfn(function.devfn)), function.name().to_owned(), reset, interrupts, dma];
         list.rows.push(row.into());
         registers(function, &mut bars);
     }

@@ -4,7 +4,6 @@
 
 mod attach;
 mod bitflip;
-mod boards;
 mod boot;
 mod determinism;
 mod dialogue;

@@ -55,6 +55,7 @@ pub(crate) fn first(cpu: &'static PerCpu) -> ! {
     scrub(cpu);
     if pci::has_functions(cpu) {
         park::quiet(cpu);
+        pci::reset(cpu);
         pci::start(cpu);
         if !cpu.state.is_running() {
             pci::end(cpu.plan(), cpu.id.0);

@@ -128,6 +128,8 @@ fn begin(cpu: &'static PerCpu) {
             return give_up(cpu, state::RELOADING, "the redistributor of one of its CPUs does not follow");
         }
     }
+    // What they have been told to do to its memory is over before that is written.
+    pci::reset(cpu);
     reload(cpu);
     revoke::restore(cpu.domain());
     pci::start(cpu);

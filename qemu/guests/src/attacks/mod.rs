@@ -4,6 +4,7 @@ mod calls;
 mod delivery;
 mod dma;
 mod exceptions;
+mod functions;
 mod gic;
 mod gicv2;
 mod granted;
@@ -11,7 +12,6 @@ mod lifecycle;
 mod memory;
 mod mmio;
 mod pci;
-mod ports;
 mod storms;
 mod sysregs;
 mod vcpus;
@@ -70,8 +70,8 @@ pub const ATTACKS: &[(&str, Attack)] = &[
     ("pci-requests", pci::requests),
     ("pci-config-storm", pci::config_storm),
     ("pci-reset", pci::reset),
-    ("pci-io-ports", ports::io_ports),
-    ("pci-absent", ports::absent),
+    ("pci-bus-reset", functions::left_dirty),
+    ("pci-race", functions::race),
     ("wfi-storm", storms::wfi),
     ("wfe-storm", storms::wfe),
     ("trap-storm", storms::traps),
@@ -107,7 +107,6 @@ pub const ATTACKS: &[(&str, Attack)] = &[
     ("senders", delivery::senders),
     ("every-register", delivery::every_register),
     ("dma-outside", dma::outside),
-    ("dma-late", dma::late),
     ("dma-restart", dma::over_restarts),
     ("dma-flood", dma::flood),
     ("messages", dma::messages),
