@@ -4,6 +4,7 @@
 //! either. A mark is a comment below the line: `/*   ^ E0301 */`, the caret below the first character of the primary
 //! place, tabs to multiples of 8; `/*< E0301 */` marks the first column.
 
+mod damage;
 mod support;
 
 use cofferdam_dts::{Diagnostic, Severity};

@@ -6,6 +6,9 @@ use unikernel::fdt::Region;
 use unikernel::mmio::Registers;
 use unikernel::pci::{Function, Host};
 
+/// Where messages go: GITS_TRANSLATER on QEMU's `virt` (IHI 0069, 12.18.10), and MSI_SETSPI_NS of the GICv2m frame a guest finds there.
+pub const DOORBELL: u64 = 0x0809_0040;
+
 /// Device ID, vendor ID.
 const ID: u32 = 0x11E8_1234;
 /// Bytes of its one BAR.
@@ -63,10 +66,15 @@ impl Edu {
         self.registers.write64(COMMAND, START);
     }
 
+    /// Whether that is still under way.
+    pub fn is_busy(&self) -> bool {
+        self.registers.read64(COMMAND) & START != 0
+    }
+
     /// Waits until it has done so. False where it does not within a second.
     pub fn wait(&self) -> bool {
         let end = clock::ticks() + clock::to_ticks(Duration::from_secs(1));
-        while self.registers.read64(COMMAND) & START != 0 {
+        while self.is_busy() {
             if clock::ticks() > end {
                 return false;
             }

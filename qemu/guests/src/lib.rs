@@ -19,3 +19,5 @@ pub mod its;
 pub mod probe;
 #[cfg(target_os = "none")]
 pub mod report;
+#[cfg(target_os = "none")]
+pub mod watched;

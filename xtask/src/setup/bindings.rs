@@ -130,11 +130,12 @@ fn extract(schemas: &Path) -> Result<(), Trouble> {
 }
 
 impl Bindings {
-    /// Whatever the schemas, Linux' and those in `own`, have against `trees`: lines of text, none where all is well.
+    /// Whatever the schemas, Linux' and those in `own`, have against `trees`: lines of text, none where all is well. `only` those with
+    /// this in their name, if any.
     ///
     /// # Errors
     /// A program that does not end as it should.
-    pub(crate) fn validate(&self, own: &Path, trees: &[PathBuf]) -> Result<String, Trouble> {
+    pub(crate) fn validate(&self, own: &Path, only: Option<&str>, trees: &[PathBuf]) -> Result<String, Trouble> {
         let processed = repo::target().join("guest-trees/schemas.json");
         let mut make = Command::new(self.programs.join("dt-mk-schema"));
         make.arg("-j").arg("-o").arg(&processed).arg(&self.schemas).arg(own);
@@ -143,8 +144,12 @@ impl Bindings {
             return Err(Trouble::other(format!("dt-mk-schema: {}", String::from_utf8_lossy(&made.stderr))));
         }
         let mut validate = Command::new(self.programs.join("dt-validate"));
-        // -m: a node whose compatible no schema knows is named too.
-        validate.arg("-m").arg("-s").arg(&processed).args(trees);
+        match only {
+            Some(name) => validate.arg("-l").arg(name),
+            // -m: a node whose compatible no schema knows is named too.
+            None => validate.arg("-m"),
+        };
+        validate.arg("-s").arg(&processed).args(trees);
         let output = exec::output(&mut validate, DOWNLOAD)?;
         let said = [made.stderr, output.stdout, output.stderr].concat();
         let mut text = String::from_utf8_lossy(&said).into_owned();

@@ -10,7 +10,7 @@ mod core_library;
 mod packages;
 mod stamp;
 
-pub(crate) use bindings::bindings;
+pub(crate) use bindings::{Bindings, bindings};
 pub(crate) use core_library::{CoreLibrary, TARGET, core_library};
 pub(crate) use packages::unpacked;
 pub(crate) use stamp::Stamp;

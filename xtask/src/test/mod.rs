@@ -4,6 +4,7 @@
 
 mod attach;
 mod bitflip;
+mod boards;
 mod boot;
 mod determinism;
 mod dialogue;

@@ -12,6 +12,7 @@ mod lifecycle;
 mod memory;
 mod mmio;
 mod pci;
+mod ports;
 mod storms;
 mod sysregs;
 mod vcpus;
@@ -72,6 +73,8 @@ pub const ATTACKS: &[(&str, Attack)] = &[
     ("pci-reset", pci::reset),
     ("pci-bus-reset", functions::left_dirty),
     ("pci-race", functions::race),
+    ("pci-io-ports", ports::io_ports),
+    ("pci-absent", ports::absent),
     ("wfi-storm", storms::wfi),
     ("wfe-storm", storms::wfe),
     ("trap-storm", storms::traps),
@@ -107,6 +110,7 @@ pub const ATTACKS: &[(&str, Attack)] = &[
     ("senders", delivery::senders),
     ("every-register", delivery::every_register),
     ("dma-outside", dma::outside),
+    ("dma-late", dma::late),
     ("dma-restart", dma::over_restarts),
     ("dma-flood", dma::flood),
     ("messages", dma::messages),
