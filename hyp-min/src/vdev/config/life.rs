@@ -128,10 +128,11 @@ impl<F: Frame> Device<'_, F> {
             Step::Rest => self.is_in_reset(now),
             Step::Settle => {
                 self.silence();
-                self.wakes() || self.has(FunctionFlags::FLR) && self.get(self.control()) & PENDING != 0
+                self.is_planned()
+                    && (self.wakes() || self.has(FunctionFlags::FLR) && self.get(self.control()) & PENDING != 0)
             }
             Step::Hold => hold(true),
-            Step::Reset => hold(false) || self.has(FunctionFlags::FLR) && self.start_reset(),
+            Step::Reset => hold(false) || self.has(FunctionFlags::FLR) && self.is_planned() && self.start_reset(),
             Step::Answer => matches!(self.get(ID), u32::MAX | NOT_READY),
         }
     }
@@ -145,12 +146,17 @@ impl<F: Frame> Device<'_, F> {
         now < self.state.until.load(Ordering::Relaxed)
     }
 
+    /// Whether what answers says that it is the one meant: the plan's registers are another's nowhere.
+    fn is_planned(&self) -> bool {
+        self.get(ID) == self.function.id
+    }
+
     /// Wakes it. Answers whether it has slept.
     fn wakes(&self) -> bool {
         let Some(power) = self.rules.iter().find(|rule| rule.kind == RuleKind::POWER) else { return false };
         let offset = power.offset.into();
         let old = self.get(offset);
-        let sleeps = old != u32::MAX && old & POWER_STATE != 0;
+        let sleeps = old & POWER_STATE != 0;
         if sleeps {
             self.set(offset, old & !(POWER_STATE | PME_STATUS));
         }

@@ -155,14 +155,18 @@ fn one_that_sleeps_is_woken_before_it_is_reset() {
     bench.memory.set(0xCC, 4, 0x810B);
     assert!(settles());
     assert_eq!(bench.memory.writes(), [silent, (0xCC, 4, 0x0108)]);
-    // Requests without an answer hold a reset off; what does not answer at all does not sleep.
+    // Requests without an answer hold a reset off.
     assert!(!settles());
     bench.memory.set(0xE8, 4, PENDING.into());
     assert!(settles());
-    bench.memory.set(0xCC, 4, u64::from(u32::MAX));
-    bench.memory.set(0xE8, 4, 0);
-    assert!(!settles());
-    assert_eq!(bench.memory.writes(), [silent; 3]);
+    assert_eq!(bench.memory.writes(), [silent; 2]);
+    // Nothing of the plan's is done to another function, nor to one that does not answer.
+    bench.memory.set(0xCC, 4, 0x810B);
+    for id in [u32::MAX, NOT_READY, 0x10D3_8087] {
+        bench.memory.set(ID, 4, id.into());
+        assert!(!settles() && !needs(&bench, Step::Reset, 0));
+        assert_eq!(bench.memory.writes(), [silent]);
+    }
     for (id, absent) in [(u32::MAX, true), (NOT_READY, true), (0x10D3_8086, false), (0x10D3_8087, false)] {
         bench.memory.set(ID, 4, id.into());
         assert_eq!(needs(&bench, Step::Answer, 0), absent);

@@ -136,3 +136,21 @@ pub(super) fn race(report: &mut Report) {
     }
     psci::system_reset()
 }
+
+/// Of three functions two are not what the board says, one by its ID, one by its size: they are absent, the third works.
+pub(super) fn wrong_board(report: &mut Report) {
+    let Some(host) = Host::find() else { return report.check("a host bridge", false, "none") };
+    let functions = || (0..=u8::MAX).map(Function).filter(|function| host.id(*function) != u32::MAX);
+    report.equal("functions that answer", functions().count() as u64, 1);
+    for function in [4 << 3, 5 << 3].map(Function) {
+        let all = || (0..0x400).map(|n| n * 4);
+        all().for_each(|offset| set(function, offset, 0x0000_0007));
+        report.equal(
+            "dwords of another function",
+            all().filter(|offset| get(function, *offset) != 0xFFFF_FFFF).count() as u64,
+            0,
+        );
+    }
+    let card = own(report, E1000E.into());
+    report.value("the card has its address", register(card, DIRT[3].1 as u64), 0);
+}

@@ -73,6 +73,7 @@ pub const ATTACKS: &[(&str, Attack)] = &[
     ("pci-reset", pci::reset),
     ("pci-bus-reset", functions::left_dirty),
     ("pci-race", functions::race),
+    ("pci-wrong-board", functions::wrong_board),
     ("pci-io-ports", ports::io_ports),
     ("pci-absent", ports::absent),
     ("wfi-storm", storms::wfi),
