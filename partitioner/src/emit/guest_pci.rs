@@ -6,7 +6,7 @@ use super::guest::{GIC, Guest, interrupt};
 use crate::pci::model::{Mode, PciHost, Settled, Share, Space, Window};
 use crate::pci::smmu;
 use crate::resolve::PAGE;
-use crate::resolve::util::{down, up};
+use cofferdam_plan::Pa;
 use cofferdam_plan::pci::ECAM_SIZE;
 
 /// Phandle of the frame.
@@ -101,21 +101,20 @@ impl<'a> Guest<'_, 'a, '_> {
     }
 }
 
-/// The part of a host bridge's window in which the functions have their registers, at the same addresses on the bus.
+/// A window of the host bridge, whole, where functions of the domain have registers in it, at the same addresses on the bus.
+///
+/// It describes the bus; what the CPU reaches of it is in stage 2. Firmware that places base address registers by itself, although
+/// they stay where they are, has the room for it that it has on the board.
 fn ranges(host: &PciHost<'_>, functions: &[Settled], window: &Window, fdt: &mut Fdt<'_>) {
     let places = functions.iter().filter_map(|settled| Some((host.functions.get(settled.function)?, settled.bars)));
-    let bars = places.flat_map(|(function, bars)| function.bars.into_iter().zip(bars)).filter_map(|(spec, place)| {
-        let end = place + spec?.size;
-        (window.pa.contains(cofferdam_plan::Pa(place)) && place != 0).then(|| (down(place, PAGE), up(end, PAGE)))
-    });
-    let hull = bars.fold(None, |hull: Option<(u64, u64)>, (start, end)| {
-        Some(hull.map_or((start, end), |(first, last)| (first.min(start), last.max(end))))
-    });
-    let Some((start, end)) = hull else { return };
+    let mut bars = places.flat_map(|(function, bars)| function.bars.into_iter().zip(bars));
+    if !bars.any(|(spec, place)| spec.is_some() && place != 0 && window.pa.contains(Pa(place))) {
+        return;
+    }
     // Space code and prefetchable bit of IEEE 1275 PCI, 2.2.1.1.
     let space = if window.space == Space::Memory64 { 3 } else { 2 };
     fdt.cell(space << 24 | u32::from(window.prefetchable) << 30);
-    fdt.cells2(start);
-    fdt.cells2(start);
-    fdt.cells2(end - start);
+    fdt.cells2(window.bus);
+    fdt.cells2(window.pa.base.0);
+    fdt.cells2(window.pa.size);
 }
