@@ -101,6 +101,17 @@ pub fn rules(function: &PciFunction<'_>, terms: Terms) -> Vec<Rule, MAX_RULES> {
     rules
 }
 
+/// The capabilities of a function that no guest is shown, because this version does not know what they do or knows no good use.
+pub fn hidden(function: &PciFunction<'_>) -> impl Iterator<Item = Capability> {
+    let known = |kind| {
+        matches!(
+            kind,
+            Kind::Power | Kind::Msi { .. } | Kind::MsiX { .. } | Kind::Vendor { .. } | Kind::Express { .. } | Kind::Aer
+        )
+    };
+    function.capabilities().filter(move |capability| !known(capability.kind()))
+}
+
 /// The capabilities a guest is shown, conventional or extended, in the order of the board.
 fn shown(function: &PciFunction<'_>, terms: Terms, extended: bool) -> impl Iterator<Item = Capability> {
     let virtio = function.id & 0xFFFF == 0x1AF4;

@@ -49,7 +49,7 @@ pub(crate) struct Report {
     /// The domains in order.
     pub(crate) domains: Vec<Domain>,
     /// What stays open even so.
-    pub(crate) open: Vec<&'static str>,
+    pub(crate) open: Vec<String>,
 }
 
 /// Named for every layout: no design on this hardware closes them. The first ones are those of direct delivery.
@@ -223,12 +223,13 @@ impl Report {
             Domain { name: domain.name().into(), says, tables, alarms: pci.alarms }
         });
         let is_direct = plan.domains.iter().any(|domain| domain.flags & DomainFlags::INJECTED == 0);
+        let general = OPEN.get(if is_direct { 0 } else { OF_DIRECT }..).unwrap_or(&[]);
         Ok(Self {
             layout: layout.display().to_string(),
             says,
             domains: domains.collect(),
             tables: vec![kept, unused::table(&audit)],
-            open: OPEN.get(if is_direct { 0 } else { OF_DIRECT }..).unwrap_or(&[]).to_vec(),
+            open: pci::open(&plan).into_iter().chain(general.iter().map(|text| (*text).to_owned())).collect(),
         })
     }
 
@@ -247,7 +248,7 @@ impl Report {
             ("facts", facts(&self.says)),
             ("tables", tables(&self.tables)),
             ("domains", Json::Array(domains.collect())),
-            ("open", Json::Array(self.open.iter().map(|text| string(*text)).collect())),
+            ("open", Json::Array(self.open.iter().map(|text| string(text.as_str())).collect())),
         ])
     }
 }

@@ -65,7 +65,11 @@ pub(crate) fn main(args: &Args) -> Done {
         let (Some(compiled), Some(hypervisor)) = (outcome.compiled, outcome.hypervisor) else { return Ok(1) };
         let mut report = Report::new(&args.layout, compiled, hypervisor, &guests)?;
         for (domain, asked) in report.domains.iter_mut().zip(&outcome.layout.domains) {
-            domain.alarms.extend(trusted(outcome.board, outcome.layout, asked));
+            let hidden = pci::hidden(outcome.board, outcome.layout, asked);
+            domain.says.extend(hidden.into_iter().map(|text| ("capabilities hidden", text)));
+            let trusted = trusted(outcome.board, outcome.layout, asked);
+            report.open.splice(0..0, trusted.iter().map(|text| format!("domain {}: {text}", domain.name)));
+            domain.alarms.extend(trusted);
         }
         show(&report, args.format);
         Ok(0)
@@ -109,5 +113,27 @@ fn show(report: &Report, format: Format) {
         Format::Text => print!("{}", text::render(report, std::io::stdout().is_terminal())),
         Format::Json => println!("{}", report.json()),
         Format::Html => print!("{}", html::render(report)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A report with an alarm, in a sentence and in a table.
+    pub(super) fn trusted() -> Report {
+        let row = vec!["nic0".to_owned(), pci::ALL_OF_MEMORY.to_owned()];
+        let table = facts::Table { title: "PCI functions".into(), heads: vec!["function", "DMA"], rows: vec![row] };
+        let alarms = vec!["nic0 <reads> all".to_owned()];
+        let domain = facts::Domain { name: "a".into(), says: vec![], tables: vec![table], alarms };
+        let (layout, open) = ("a.dts".to_owned(), vec!["nothing holds it".to_owned()]);
+        Report { layout, says: vec![], tables: vec![], domains: vec![domain], open }
+    }
+
+    #[test]
+    fn scripts_find_alarms() {
+        let text = trusted().json().to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains("\"alarms\": [ \"nic0 <reads> all\" ]"), "{text}");
+        assert!(text.contains("\"open\": [ \"nothing holds it\" ]"), "{text}");
     }
 }

@@ -1,6 +1,10 @@
 //! PCI in the report: functions with their places, registers, interrupts and what holds their DMA back.
 
 use super::facts::Table;
+use cofferdam_partitioner::model::{Board, Domain as Asked, Layout};
+use cofferdam_partitioner::pci::capability::EXTENDED;
+use cofferdam_partitioner::pci::model::Capability;
+use cofferdam_partitioner::pci::policy;
 use cofferdam_plan::audit::{fact, line};
 use cofferdam_plan::pci::{BARS, Bar, Function, FunctionFlags};
 use cofferdam_plan::{AuditView, Domain, DomainFlags, IntId, Plan};
@@ -35,6 +39,53 @@ pub(super) fn says(plan: &Plan<'_>) -> Vec<(&'static str, String)> {
 /// Whether functions of domain `index` send messages.
 pub(super) fn sends(plan: &Plan<'_>, index: usize) -> bool {
     plan.pci.as_ref().and_then(|pci| pci.owners.get(index)).is_some_and(|owner| owner.spi_count != 0)
+}
+
+/// What of PCI this layout leaves open: nothing enforces it, or not wholly.
+pub(super) fn open(plan: &Plan<'_>) -> Vec<String> {
+    let owned = plan.pci.iter().flat_map(|pci| pci.functions);
+    let owned = owned.filter_map(|f| Some((f, plan.domains.get(usize::from(f.domain))?)));
+    let mut list = Vec::new();
+    for (function, domain) in owned {
+        let has = |flag| function.flags & flag != 0;
+        let (name, domain) = (function.name(), domain.name());
+        if is_trusted(function) {
+            list.push(format!("{name} of domain {domain} reads and writes all of memory, the hypervisor's and other domains' too: nothing holds its DMA back"));
+        }
+        if !has(FunctionFlags::FLR) && !has(FunctionFlags::BUS_RESET) {
+            list.push(format!(
+                "{name} of domain {domain} has no reset: what an earlier run of the domain has set in it stays set"
+            ));
+        }
+    }
+    list
+}
+
+/// Whether nothing but trust in its domain is in the way of what a function does by itself.
+fn is_trusted(function: &Function) -> bool {
+    function.flags & FunctionFlags::DMA != 0 && function.ste[0] & 1 == 0
+}
+
+/// What the table says of the DMA of a trusted function; pages show it as an alarm.
+pub(super) const ALL_OF_MEMORY: &str = "ALL OF MEMORY: trusted";
+
+/// Capabilities of functions of a domain that its guest is not shown, since this version does not know them or lets nobody have them.
+pub(super) fn hidden(board: &Board<'_>, layout: &Layout<'_, '_>, domain: &Asked<'_>) -> Vec<String> {
+    let grants = layout.devices.get(domain.devices.clone()).unwrap_or(&[]);
+    let functions = grants.iter().filter_map(|grant| board.pci.as_ref()?.functions.get(grant.function?));
+    let mut list = Vec::new();
+    for function in functions {
+        let one = |capability: Capability| {
+            let id = capability.dwords[0] & if capability.offset < EXTENDED { 0xFF } else { 0xFFFF };
+            let kind = if capability.offset < EXTENDED { "" } else { "extended " };
+            format!("{kind}{id:#04x} at {:#x}", capability.offset)
+        };
+        let all: Vec<_> = policy::hidden(function).map(one).collect();
+        if !all.is_empty() {
+            list.push(format!("{}: {}", function.name, all.join(", ")));
+        }
+    }
+    list
 }
 
 /// The functions of domain `index`.
@@ -77,12 +128,12 @@ pub(super) fn share(plan: &Plan<'_>, audit: &AuditView<'_>, index: usize, domain
         };
         let dma = if function.ste[0] & 1 != 0 {
             format!("its domain's RAM, by the SMMU (stream {:#x})", function.stream)
-        } else if has(FunctionFlags::DMA) {
+        } else if is_trusted(function) {
             share.alarms.push(format!(
                 "{} ({place}) reads and writes all of memory: no SMMU holds it back, the layout trusts the domain (dma = \"trusted\")",
                 function.name()
             ));
-            "ALL OF MEMORY: trusted".to_owned()
+            ALL_OF_MEMORY.to_owned()
         } else {
             "none: never a bus master".to_owned()
         };

@@ -19,7 +19,7 @@ pub(super) fn report(layout: &Path, outcome: &Outcome<'_, '_, '_, '_>) -> Report
         ],
         tables: vec![],
         domains: outcome.layout.domains.iter().zip(maps).map(|(domain, map)| one(domain.name, map)).collect(),
-        open: vec!["there is no hypervisor for this architecture yet: nothing enforces what stands here"],
+        open: vec!["there is no hypervisor for this architecture yet: nothing enforces what stands here".into()],
     }
 }
 

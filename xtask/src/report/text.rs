@@ -45,3 +45,19 @@ fn tables(out: &mut String, tables: &[Table]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alarms_are_red_where_there_is_colour() {
+        let report = crate::report::tests::trusted();
+        let plain = render(&report, false);
+        assert!(plain.contains("\nDomain a\n  ! nic0 <reads> all\n"), "{plain}");
+        assert!(plain.ends_with("\nWhat remains open\n  - nothing holds it\n"), "{plain}");
+        let coloured = render(&report, true);
+        assert!(coloured.contains("\n  \x1b[1;31m! nic0 <reads> all\x1b[0m\n"), "{coloured}");
+        assert_eq!(coloured.replace("\x1b[1;31m", "").replace("\x1b[0m", ""), plain);
+    }
+}
