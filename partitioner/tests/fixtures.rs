@@ -2,7 +2,7 @@
 //!
 //! `tests/reject/` and `tests/warn/` hold one defect each, `tests/accept/` none, and the repository's own layouts none
 //! either. A mark is a comment below the line: `/*   ^ E0301 */`, the caret below the first character of the primary
-//! place, tabs to multiples of 8; `/*< E0301 */` marks the first column.
+//! place, tabs to multiples of 8; `/*< E0301 */` marks the first column, `/*> other.dtsi:3:8 E0301 */` a place in an included file.
 
 mod damage;
 mod support;

@@ -63,6 +63,8 @@ pub enum Arg<'a> {
     Range(u64, u64),
     /// A number of bytes, shown with the largest unit that divides it.
     Bytes(u64),
+    /// Bus << 8 | device << 3 | function of a PCI function, shown as `00:05.0`.
+    Function(u16),
     /// A node, shown as its path.
     Node(crate::Node<'a>),
 }
@@ -179,6 +181,7 @@ impl fmt::Display for Arg<'_> {
                 n if *n >= 1 << 10 && n % (1 << 10) == 0 => write!(f, "{} KiB", n >> 10),
                 n => write!(f, "{n} bytes"),
             },
+            Self::Function(rid) => write!(f, "{:02x}:{:02x}.{}", rid >> 8, rid >> 3 & 0x1F, rid & 7),
             Self::Node(node) => write!(f, "{}", node.path()),
         }
     }
@@ -192,23 +195,24 @@ pub struct Diagnostics<'s, 'a> {
     len: usize,
     errors: usize,
     lost: usize,
-    muted: &'static [Code],
+    muted: heapless::Vec<&'static [Code], 4>,
 }
 
 impl<'s, 'a> Diagnostics<'s, 'a> {
     /// Collects into `slots`.
     pub fn new(slots: &'s mut [Option<Diagnostic<'a>>]) -> Self {
-        Self { slots, len: 0, errors: 0, lost: 0, muted: &[] }
+        Self { slots, len: 0, errors: 0, lost: 0, muted: heapless::Vec::new() }
     }
 
-    /// Drops these codes from now on: those that would only repeat, in other words, what has been reported.
+    /// Drops these codes too from now on: those that would only repeat, in other words, what has been reported. A fifth list is not
+    /// taken: its codes are reported.
     pub fn mute(&mut self, codes: &'static [Code]) {
-        self.muted = codes;
+        let _ = self.muted.push(codes);
     }
 
     /// Adds one. The same code at the same primary place with the same arguments is kept once.
     pub fn push(&mut self, diagnostic: Diagnostic<'a>) {
-        if self.muted.contains(&diagnostic.code) {
+        if self.muted.iter().any(|codes| codes.contains(&diagnostic.code)) {
             return;
         }
         let known = self

@@ -103,9 +103,6 @@ pub(super) fn check<'a>(
         let Some(function) = host.functions.get(index) else { continue };
         identified(host, domain, grant, index, diagnostics);
         first_function(host, domain, grant, function, lists, diagnostics);
-        if !board.arch.io_ports_supported() {
-            io_bars_hidden(board, domain, grant, function, diagnostics);
-        }
         if board.arch.hypervisor_supported() {
             held_back(host, domain, grant, function, diagnostics);
             let first = domain.devices.clone().find(|at| lists.devices.get(*at).is_some_and(|d| d.function.is_some()));
@@ -114,6 +111,9 @@ pub(super) fn check<'a>(
             }
             resets(host, domain, grant, index, lists, diagnostics);
         }
+    }
+    if !board.arch.io_ports_supported() {
+        domains.iter().for_each(|domain| io_bars_hidden(board, host, domain, lists, diagnostics));
     }
 }
 
@@ -158,33 +158,54 @@ fn first_function<'a>(
     diagnostics.push(d.also(zero.node.span(), "{2} is here").help("grant {2} too"));
 }
 
-/// I/O BARs where there are no I/O ports: beside memory BARs they are left alone, a function of nothing else cannot work.
+/// Vendor and device ID of Intel's 82540EM, which QEMU calls `e1000`.
+const E1000: u32 = 0x100E_8086;
+
+/// I/O BARs where there are no I/O ports: a function of nothing else cannot work, beside memory BARs they are left alone. The latter
+/// is said once for a domain, and of a function with a driver that wants its ports for itself.
 fn io_bars_hidden<'a>(
     board: &Board<'a>,
+    host: &PciHost<'a>,
     domain: &Domain<'a>,
-    grant: &DeviceGrant<'a>,
-    function: &PciFunction<'a>,
+    lists: &Lists<'_, 'a>,
     diagnostics: &mut Diagnostics<'_, 'a>,
 ) {
-    let bars = || function.bars.iter().take(ROM).flatten();
-    let Some(io) = bars().find(|bar| bar.space == Space::Io) else { return };
-    let args = [Arg::Text(domain.name), Arg::Node(grant.node), Arg::Text(board.arch.name()), Arg::Bytes(io.size)];
-    if bars().all(|bar| bar.space == Space::Io) {
-        let message = "domain `{0}` asks for {1}, which is reached by I/O ports only, and {2} has no I/O ports: it could never work";
-        let d = Diagnostic::new(codes::ONLY_IO_BARS, grant.span, message).args(&args);
-        diagnostics
-            .push(d.also(io.span, "its only way in").help("leave it out; use a device with registers in memory"));
-        return;
+    // The first such function, how many more, and the first of them.
+    let mut noted: Option<(Diagnostic<'a>, u64, Option<Node<'a>>)> = None;
+    let arch = Arg::Text(board.arch.name());
+    for grant in domain.devices.clone().filter_map(|at| lists.devices.get(at)) {
+        let Some(function) = grant.function.and_then(|index| host.functions.get(index)) else { continue };
+        let bars = || function.bars.iter().take(ROM).flatten();
+        let Some(io) = bars().find(|bar| bar.space == Space::Io) else { continue };
+        let args = [Arg::Text(domain.name), Arg::Node(grant.node), arch];
+        if bars().all(|bar| bar.space == Space::Io) {
+            let message = "domain `{0}` asks for {1}, which is reached by I/O ports only, and {2} has no I/O ports: it could never work";
+            let d = Diagnostic::new(codes::ONLY_IO_BARS, grant.span, message).args(&args);
+            let d = d.also(io.span, "its only way in");
+            diagnostics.push(d.help("leave it out; use a device with registers in memory"));
+        } else if function.id == E1000 {
+            let message = "{1} of domain `{0}` has an I/O BAR, and {2} has no I/O ports: the BAR stays unassigned and hidden, and Linux' driver fails";
+            let d = Diagnostic::new(codes::IO_BAR_HIDDEN, grant.span, message).args(&args).also(io.span, "this BAR");
+            diagnostics.push(d.help("Linux' `e1000` resets this card, an 82540EM, through ports; drivers that use the memory BAR work. In QEMU, take `e1000e`"));
+        } else if let Some((d, more, second)) = noted.take() {
+            noted = Some((d.also(grant.span, "and this one"), more + 1, second.or(Some(grant.node))));
+        } else {
+            let message = "{1} of domain `{0}` has an I/O BAR, and {2} has no I/O ports: the BAR stays unassigned and hidden, the memory BARs work";
+            noted = Some((Diagnostic::new(codes::IO_BAR_HIDDEN, grant.span, message).args(&args), 0, None));
+        }
     }
-    let message = "{1} of domain `{0}` has an I/O BAR, and {2} has no I/O ports: the BAR stays unassigned and hidden, the memory BARs work";
-    let d = Diagnostic::new(codes::IO_BAR_HIDDEN, grant.span, message).args(&args).also(io.span, "this BAR");
-    // Vendor and device IDs of Virtio 1.2, 4.1.2.1: a transitional device offers the old interface by its I/O BAR.
-    let transitional = function.id & 0xFFFF == 0x1AF4 && (0x1000..=0x103F).contains(&(function.id >> 16));
-    diagnostics.push(if transitional {
-        d.help("nothing to do: a driver of Virtio 1.0 and later needs no I/O BAR (in QEMU, disable-legacy=on takes it away)")
-    } else {
-        d.help("nothing to do, if the guest's driver uses the memory BARs, as Linux' drivers do where they can")
-    });
+    let Some((mut d, more, second)) = noted else { return };
+    d.message = match more {
+        0 => d.message,
+        1 => {
+            "{1} and {3} of domain `{0}` have I/O BARs, and {2} has no I/O ports: they stay unassigned and hidden, the memory BARs work"
+        }
+        _ => {
+            "{1} and {4} more functions of domain `{0}` have I/O BARs, and {2} has no I/O ports: they stay unassigned and hidden, the memory BARs work"
+        }
+    };
+    let [name, first, arch, ..] = d.args;
+    diagnostics.push(d.args(&[name, first, arch, second.map_or(Arg::None, Arg::Node), Arg::Number(more)]));
 }
 
 /// An SMMU stands in front of the function, or the domain is trusted.
@@ -195,7 +216,9 @@ fn held_back<'a>(
     function: &PciFunction<'a>,
     diagnostics: &mut Diagnostics<'_, 'a>,
 ) {
-    if function.stream.is_some() || domain.trusted_dma.is_some() {
+    // Of a map that cannot be read, whether it has a row is not known.
+    let unread = diagnostics.iter().any(|d| d.code == codes::IOMMU_MAP);
+    if function.stream.is_some() || domain.trusted_dma.is_some() || unread {
         return;
     }
     let message = "domain `{0}` asks for {1}, which may read and write memory by itself, and no SMMU holds it back";

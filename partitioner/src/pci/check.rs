@@ -57,6 +57,12 @@ pub(crate) fn board<'a>(host: &PciHost<'a>, diagnostics: &mut Diagnostics<'_, 'a
         pin(function.node, diagnostics);
         capabilities(function, diagnostics);
         for property in function.node.properties() {
+            if property.name() == "dma" && property.string().is_some() {
+                let message = "`{0}` is a word of domains: in {1} it has no effect";
+                let d = Diagnostic::new(codes::UNKNOWN_WORD, property.span(), message);
+                let d = d.args(&[Arg::Text(property.name()), Arg::Node(function.node)]);
+                diagnostics.push(d.help("write it in the node of the domain that `access` gives the function to"));
+            }
             let own = property.name().starts_with("cofferdam,");
             if own && !OWN.contains(&property.name()) {
                 let d =
@@ -100,7 +106,7 @@ fn place<'a>(host: &PciHost<'a>, index: usize, function: &PciFunction<'a>, diagn
     let same = |other: &&PciFunction<'a>| other.bdf == function.bdf && other.node.unit_address() != node.unit_address();
     if let Some(twin) = host.functions.iter().take(index).find(same) {
         let d = Diagnostic::new(codes::BDF_TWICE, node.span(), "{0} and {1} are one function: {2}");
-        let d = d.args(&[Arg::Node(node), Arg::Node(twin.node), Arg::Hex(function.bdf.0.into())]);
+        let d = d.args(&[Arg::Node(node), Arg::Node(twin.node), Arg::Function(function.bdf.0)]);
         diagnostics.push(d.also(twin.node.span(), "{1} is here").help("take one of the two out"));
     }
     let zero = Bdf(function.bdf.0 & !7);

@@ -50,12 +50,40 @@ pub(crate) fn route(board: &Board<'_>, host: &PciHost<'_>, index: usize) -> Opti
     }
 }
 
+/// What keeps a function from sending messages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Silence {
+    /// It has neither MSI nor MSI-X.
+    None,
+    /// Beside a GICv2, or without the maintenance interrupt, nobody brings them.
+    Controller,
+    /// `msi-map` has no row for it that leads to an ITS.
+    Map,
+    /// There is an SMMU, and `iommu-map` has no row for it.
+    Stream,
+    /// It could, but its domain says `delivery = "direct"`.
+    Direct,
+}
+
+/// What keeps a function from sending messages, the first of what is to be mended.
+pub(super) fn silence(board: &Board<'_>, host: &PciHost<'_>, function: &PciFunction<'_>) -> Silence {
+    if function.vectors().is_none() {
+        Silence::None
+    } else if board.gic.is_none_or(|gic| gic.is_v2() || gic.maintenance != Some(MAINTENANCE)) {
+        Silence::Controller
+    } else if host.its.is_none() || function.device_id.is_none() {
+        Silence::Map
+    } else if host.smmu.is_some() && function.stream.is_none() {
+        Silence::Stream
+    } else {
+        Silence::Direct
+    }
+}
+
 /// Whether messages of a function can be told from others' and brought to a guest: it sends any, they carry a DeviceID, there is a
 /// GICv3 with an ITS, EL2 can inject what arrives, and an SMMU on the way knows its stream.
 pub fn can_send(board: &Board<'_>, host: &PciHost<'_>, function: &PciFunction<'_>) -> bool {
-    let injects = board.gic.is_some_and(|gic| !gic.is_v2() && gic.maintenance == Some(MAINTENANCE));
-    let held = host.smmu.is_none() || function.stream.is_some();
-    injects && host.its.is_some() && function.device_id.is_some() && held && function.vectors().is_some()
+    silence(board, host, function) == Silence::Direct
 }
 
 /// How a function of `domain` interrupts, where messages are brought by EL2 (`injected`) or not at all.

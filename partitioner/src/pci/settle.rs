@@ -2,7 +2,7 @@
 
 use super::bars::{self, NoRoom};
 use super::demands;
-use super::lines;
+use super::lines::{self, Silence};
 use super::model::{Mode, PciHost, Settled, Settlement, Share};
 use crate::codes;
 use crate::interrupts::{Line, Trigger};
@@ -172,6 +172,46 @@ fn wrong_line<'a>(board: &Board<'a>, host: &PciHost<'a>, index: usize, asked: Sp
     Some(d.also(asked, "granted here").help(help))
 }
 
+/// What is said of a function without an interrupt, and the way out: {0} of domain {1}, behind {2}.
+fn polled(silence: Silence) -> (&'static str, &'static str) {
+    let pin = "give it `interrupts` (1 is pin A) and the host bridge an `interrupt-map`, or let it be polled";
+    match silence {
+        Silence::Direct => (
+            "{0} of domain `{1}` has no interrupt: with `delivery = \"direct\"` it sends no messages, and its pin leads nowhere",
+            "leave `delivery` out, then it sends messages; or give it `interrupts` (1 is pin A) and {2} an `interrupt-map`; or let it be polled",
+        ),
+        Silence::Map => (
+            "{0} of domain `{1}` has no interrupt: `msi-map` of {2} leads its messages to no ITS, and its pin leads nowhere",
+            "give {2} an `msi-map` with a row for it, or an `interrupt-map` and it `interrupts` (1 is pin A), or let it be polled",
+        ),
+        Silence::Stream => (
+            "{0} of domain `{1}` has no interrupt: `iommu-map` of {2} has no row for it, so it sends no messages, and its pin leads nowhere",
+            "give `iommu-map` a row for it, or {2} an `interrupt-map` and it `interrupts` (1 is pin A), or let it be polled",
+        ),
+        Silence::Controller => (
+            "{0} of domain `{1}` has no interrupt: the board's interrupt controller takes no messages, and its pin leads nowhere",
+            pin,
+        ),
+        Silence::None => ("{0} of domain `{1}` has no interrupt: it sends no messages, and its pin leads nowhere", pin),
+    }
+}
+
+/// The way out where the pin of {0}, of domain {1}, ends on the line of something else's.
+fn shared(silence: Silence) -> &'static str {
+    match silence {
+        Silence::Direct => {
+            "leave `delivery = \"direct\"` of domain `{1}` out: then {0} sends messages; or give both to one domain"
+        }
+        Silence::Map => {
+            "{0} sends messages where `msi-map` of {5} has a row for it that leads to an ITS; or give both to one domain"
+        }
+        Silence::Stream => "{0} sends messages where `iommu-map` of {5} has a row for it; or give both to one domain",
+        Silence::Controller | Silence::None => {
+            "pins of functions four slots apart end on one line, and {0} cannot send messages here: give both to one domain"
+        }
+    }
+}
+
 /// Pins: the line each ends on is its owner's alone, and not the hypervisor's. A function without messages and without a line is
 /// none a driver can use.
 fn pins<'a>(
@@ -196,13 +236,10 @@ fn pins<'a>(
             // Where more is wrong, this may follow from it.
             Mode::None if out.errors() != 0 => continue,
             Mode::None => {
-                let message =
-                    "{0} of domain `{1}` has no interrupt: no message of it can be brought, and its pin leads nowhere";
+                let (message, help) = polled(lines::silence(board, host, function));
                 let d = Diagnostic::new(codes::NO_INTERRUPT, span, message);
-                let d = d.args(&[Arg::Node(function.node), Arg::Text(name)]).also(function.node.span(), "it is here");
-                out.push(d.help(
-                    "give it `interrupts` (1 is pin A) and the host bridge an `interrupt-map`, or let it be polled",
-                ));
+                let args = [Arg::Node(function.node), Arg::Text(name), Arg::Node(host.node)];
+                out.push(d.args(&args).also(function.node.span(), "it is here").help(help));
                 continue;
             }
         };
@@ -226,9 +263,16 @@ fn pins<'a>(
         if let Some((node, owner)) = functions.or(devices.map(|device| (device.node, device.domain))) {
             let message = "{0} of domain `{1}` and {2} of domain `{3}` share interrupt SPI {4}";
             let theirs = layout.domains.get(owner).map_or("", |domain| domain.name);
-            let args = [Arg::Node(function.node), Arg::Text(name), Arg::Node(node), Arg::Text(theirs), line];
+            let args = [
+                Arg::Node(function.node),
+                Arg::Text(name),
+                Arg::Node(node),
+                Arg::Text(theirs),
+                line,
+                Arg::Node(host.node),
+            ];
             let d = Diagnostic::new(codes::SHARED_LINE, span, message).args(&args).also(node.span(), "{2} is here");
-            out.push(d.help("pins of functions four slots apart end on one line: give both to one domain, or let them send messages"));
+            out.push(d.help(shared(lines::silence(board, host, function))));
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::address;
 use crate::cells::{self, address_cells, count, is_live, is_pci, size_cells, target};
 use crate::codes;
-use cofferdam_dts::{Arg, Cell, Diagnostic, Diagnostics, Node, Property, Span, Tree};
+use cofferdam_dts::{Arg, Cell, Code, Diagnostic, Diagnostics, Node, Property, Span, Tree};
 
 /// Most cells any binding uses for one address or size.
 const MOST_CELLS: u64 = 4;
@@ -154,6 +154,32 @@ pub(super) fn function<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>
     }
 }
 
+/// What a host bridge whose cells are wrong brings about: of every function behind it, `reg` is read at the wrong places.
+const MISREAD: &[Code] = &[
+    codes::REG_LENGTH,
+    codes::RANGES_LENGTH,
+    codes::UNIT_ADDRESS,
+    codes::DUPLICATE_UNIT_ADDRESS,
+    codes::UNTRANSLATABLE,
+    codes::BAD_INTERRUPT_MAP,
+    codes::BAD_INTERRUPT_MASK,
+    codes::PCI_BRIDGE,
+    codes::PCI_FUNCTION,
+    codes::PCI_BUS,
+    codes::BDF_TWICE,
+    codes::NO_FUNCTION_ZERO,
+    codes::DEVICE_SPLIT,
+    codes::BUS_NUMBERS,
+    codes::BAR_SHAPE,
+    codes::BAR_TWICE,
+    codes::BAR_WIDTH,
+    codes::CAPABILITIES,
+    codes::NO_IOMMU,
+    codes::STREAM_TWICE,
+    codes::DEVICE_ID_TWICE,
+    codes::NOT_A_DEVICE,
+];
+
 /// PCI host bridges: cells, windows, buses, domain numbers.
 pub(super) fn hosts<'a>(tree: Tree<'a>, diagnostics: &mut Diagnostics<'_, 'a>) {
     let is_host = |node: &Node<'a>| is_live(*node) && is_pci(*node) && !node.parent().is_some_and(is_pci);
@@ -164,7 +190,11 @@ pub(super) fn hosts<'a>(tree: Tree<'a>, diagnostics: &mut Diagnostics<'_, 'a>) {
             let span = node.property(name).map_or(node.span(), Property::value_span);
             let d = Diagnostic::new(codes::PCI_BRIDGE, span, "the PCI host bridge {0} must have {1} = <{2}>");
             let d = d.args(&[Arg::Node(node), Arg::Text(name), Arg::Number(*cells as u64)]);
+            let before = diagnostics.errors();
             diagnostics.push(d.help("PCI addresses take three cells, sizes two (IEEE 1275)"));
+            if diagnostics.errors() != before {
+                diagnostics.mute(MISREAD);
+            }
         } else if node.property("ranges").is_none() {
             let d = Diagnostic::new(
                 codes::PCI_BRIDGE,

@@ -32,6 +32,18 @@ pub(crate) fn marks(file: &str, text: &str) -> BTreeSet<Mark> {
             marked = index + 1;
             continue;
         };
+        if let Some((place, codes)) = inside.strip_prefix('>').and_then(|mark| mark.trim().split_once(' ')) {
+            let parts: Vec<&str> = place.split(':').collect();
+            let [name, line, column] = parts[..] else { panic!("{file}: {place} is no file:line:column") };
+            let number = |text: &str| text.parse().unwrap_or_else(|_| panic!("{file}: {place} is no place"));
+            let included = Path::new(file).parent().unwrap_or(Path::new("")).join(name);
+            let included = included.to_str().expect("paths are text");
+            for code in codes.split_whitespace() {
+                let (line, column) = (number(line), number(column));
+                found.insert(Mark { file: included.to_owned(), line, column, code: code.to_owned() });
+            }
+            continue;
+        }
         let (column, codes) = match (inside.strip_prefix('<'), inside.split_once('^')) {
             (Some(codes), _) => (1, codes),
             (None, Some((_, codes))) => (column(line.split('^').next().unwrap_or("")), codes),

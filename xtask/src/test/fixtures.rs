@@ -23,6 +23,22 @@ pub(crate) fn run(tally: &mut Tally) -> Result<(), Trouble> {
     for fixture in dts_files(&root.join("partitioner/tests/reject"))? {
         tally.check(name("reject", &fixture), expect(&["check".into(), shown(&fixture)], 1, &[&code(&fixture)]));
     }
+    for fixture in dts_files(&root.join("partitioner/tests/accept"))? {
+        tally.check(name("accept", &fixture), expect(&["check".into(), shown(&fixture)], 0, &[]));
+    }
+    for (format, alarm) in [
+        ("text", "\n  ! nic0 (00:01.0) reads"),
+        ("json", "\"nic0 (00:01.0) reads"),
+        ("html", "<p class=\"alarm\">nic0 (00:01.0) reads"),
+    ] {
+        let layout = "partitioner/tests/accept/io-bars-aarch64.dts".to_owned();
+        let args = ["report".into(), layout, "--format".into(), format.into()];
+        let open = ["nic0 of domain b reads and writes all of memory", "nic0 of domain b has no reset"];
+        tally.check(
+            format_args!("report of a trusted function, {format}"),
+            expect(&args, 0, &[&[alarm], &open[..]].concat()),
+        );
+    }
     for fixture in dts_files(&root.join("partitioner/tests/warn"))? {
         let args = ["check".into(), shown(&fixture)];
         tally.check(name("warn", &fixture), expect(&args, 0, &[&code(&fixture)]));
