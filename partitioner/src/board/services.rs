@@ -1,6 +1,7 @@
 //! PSCI, the architected timer, and the registers nobody may be given.
 
 use super::carve;
+use crate::address::{self, Located, Lost};
 use crate::arch::Arch;
 use crate::cells::{Window, is_live, is_pci, windows};
 use crate::codes;
@@ -101,10 +102,24 @@ pub(super) fn forbidden<'a>(board: &mut Board<'a>, diagnostics: &mut Diagnostics
         let ports = board.arch.io_ports_supported();
         let io = |window: &Window| window.child.space >> 24 & 3 == 1;
         for window in windows(node, "ranges").filter(|window| !(ports && io(window))) {
-            if let Some(region) = PaRegion::new(Pa(window.parent.low), window.size) {
+            let region = match node.parent().map(|bus| address::from_bus(bus, window.parent, window.size)) {
+                Some(Ok(Located::Memory(region))) => Some(region),
+                // Behind a bus that does not say so, it is taken to lie at its own address.
+                Some(Err(Lost::At(_))) => PaRegion::new(Pa(window.parent.low), window.size),
+                // Reported by `shape`.
+                _ => None,
+            };
+            if let Some(region) = region {
                 let entry = Carveout { region, node, span: window.span };
                 super::push(&mut board.forbidden, entry, node, WHAT, diagnostics);
             }
         }
+    }
+    for taken in &board.forbidden {
+        let Some(bank) = board.ram.iter().find(|bank| bank.value.overlaps(&taken.region)) else { continue };
+        let message = "{0} has {1}, which lies in RAM";
+        let d = Diagnostic::new(codes::REGISTERS_IN_RAM, taken.span, message);
+        let d = d.args(&[Arg::Node(taken.node), Arg::Range(taken.region.base.0, taken.region.size)]);
+        diagnostics.push(d.also(bank.span, "this bank").help("check `reg` and `ranges` of {0}, and the RAM"));
     }
 }

@@ -1,7 +1,7 @@
 //! The `memory@…` nodes of a domain.
 
 use super::words;
-use crate::cells::{self, address_cells};
+use crate::cells::{self, address_cells, size_cells};
 use crate::codes;
 use crate::model::{At, MAX_MEMORY, Memory, Placement};
 use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Node, Property, Span};
@@ -71,6 +71,12 @@ fn one<'a>(
         return;
     }
     for (n, reg) in cells::reg(node).enumerate() {
+        if size_cells(domain) == 0 {
+            let message = "{0} has no size: sizes have no cells in domain `{1}`";
+            let d = Diagnostic::new(codes::EMPTY_RANGE, reg.span, message);
+            return diagnostics
+                .push(d.args(&[Arg::Node(node), Arg::Text(domain.name())]).help("#size-cells = <2>; in the domain"));
+        }
         // Wrapping and empty entries have been reported by `shape`.
         let Some(ipa) = IpaRegion::new(Ipa(reg.address.low), reg.size).filter(|r| !r.is_empty()) else { continue };
         let placement = match (pinned(n), direct) {

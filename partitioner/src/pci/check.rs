@@ -232,11 +232,12 @@ fn identity<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) {
     for (name, bits) in IDS {
         let Some(property) = node.property(name) else { continue };
         let value = property.number().filter(|value| value >> bits == 0);
-        if value.is_none_or(|value| name == "vendor-id" && value == 0xFFFF) {
+        if value.is_none_or(|value| name == "vendor-id" && matches!(value, 0 | 0xFFFF)) {
             let d =
                 Diagnostic::new(codes::PCI_IDS, property.value_span(), "`{1}` of {0} must be one number of {2} bits");
             let d = d.args(&[Arg::Node(node), Arg::Text(name), Arg::Number(bits.into())]);
-            diagnostics.push(d.help("as in configuration space; vendor 0xffff is what reads where nothing is"));
+            diagnostics
+                .push(d.help("as in configuration space; vendor 0xffff is what reads where nothing is, 0 is nobody's"));
         }
     }
 }

@@ -5,6 +5,7 @@ use super::model::{Mode, PciHost, Settlement, Space};
 use super::settle::Owners;
 use super::{lines, policy, smmu};
 use crate::address;
+use crate::board::is_memory;
 use crate::cells::is_live;
 use crate::codes;
 use crate::model::{Board, Layout};
@@ -26,6 +27,15 @@ pub(super) fn of_board<'a>(
     out: &mut Diagnostics<'_, 'a>,
 ) {
     windows(board, host, out);
+    for (owner, function) in owners.iter().zip(&host.functions) {
+        if owner.is_none() && function.node.property("vendor-id").is_none() {
+            let message = "{0} has no `vendor-id`, and stands on the buses of functions that domains have";
+            let d = Diagnostic::new(codes::PCI_IDS, function.node.span(), message).args(&[Arg::Node(function.node)]);
+            out.push(
+                d.help("give it as configuration space has it: what nobody has is silenced by it; or disable the node"),
+            );
+        }
+    }
     let held = owners.iter().zip(&host.functions).find_map(|(owner, function)| {
         let owner = owner.filter(|_| function.stream.is_some())?;
         Some((function.node, owner.span))
@@ -56,8 +66,8 @@ pub(super) fn of_board<'a>(
 /// Bus addresses are guest addresses are physical ones: refuses a host bridge that translates, and windows or configuration space of
 /// which pages cannot be given out: not whole, or something else too.
 fn windows<'a>(board: &Board<'a>, host: &PciHost<'a>, out: &mut Diagnostics<'_, 'a>) {
-    let memory = host.windows.iter().filter(|window| window.space != Space::Io);
-    for window in memory.clone().filter(|window| window.bus != window.pa.base.0) {
+    let mut memory = host.windows.iter().filter(|window| window.space != Space::Io);
+    for window in memory.by_ref().filter(|window| window.bus != window.pa.base.0) {
         let message =
             "the host bridge {0} shows bus address {1} at {2}: functions behind it cannot be given to domains";
         let args = [Arg::Node(host.node), Arg::Hex(window.bus), Arg::Hex(window.pa.base.0)];
@@ -69,15 +79,16 @@ fn windows<'a>(board: &Board<'a>, host: &PciHost<'a>, out: &mut Diagnostics<'_, 
         let d = Diagnostic::new(codes::HOST_RANGES, host.node.span(), message);
         out.push(d.args(&[Arg::Node(host.node), Arg::Hex(host.ecam.base.0)]).help("check `reg` of the host bridge"));
     }
-    for (index, window) in memory.clone().enumerate() {
+    for (index, window) in host.windows.iter().enumerate() {
         let args = [Arg::Node(host.node), Arg::Range(window.pa.base.0, window.pa.size)];
-        if window.pa.is_empty() || !window.pa.is_aligned(PAGE) {
+        // Of an I/O window nobody is given a page.
+        if window.space != Space::Io && (window.pa.is_empty() || !window.pa.is_aligned(PAGE)) {
             let message = "the window {1} of {0} is not whole pages of 4 KiB";
             let d = Diagnostic::new(codes::HOST_RANGES, window.span, message).args(&args);
             out.push(d.help("round its address and size to 0x1000"));
             continue;
         }
-        if let Some(other) = memory.clone().take(index).find(|other| other.pa.overlaps(&window.pa)) {
+        if let Some(other) = host.windows.iter().take(index).find(|other| other.pa.overlaps(&window.pa)) {
             let message = "the window {1} of {0} overlaps another one";
             let d = Diagnostic::new(codes::HOST_RANGES, window.span, message).args(&args);
             out.push(d.also(other.span, "the other one").help("check `ranges` of the host bridge"));
@@ -92,7 +103,8 @@ fn windows<'a>(board: &Board<'a>, host: &PciHost<'a>, out: &mut Diagnostics<'_, 
             continue;
         }
         let is_domain = |node: Node<'a>| node.ancestors().chain([node]).any(|n| n.name() == "domains");
-        let nodes = board.tree.nodes().filter(|node| is_live(*node) && !is_domain(*node));
+        // In RAM, it has been reported as such.
+        let nodes = board.tree.nodes().filter(|node| is_live(*node) && !is_domain(*node) && !is_memory(*node));
         let mut ranges = nodes.flat_map(|node| address::memory(node).map(move |(region, _)| (node, region)));
         if let Some((node, region)) = ranges.find(|(_, region)| region.overlaps(&window.pa)) {
             let message = "the window {1} of {0} overlaps {2} at {3}";

@@ -204,6 +204,16 @@ pub(super) fn hosts<'a>(tree: Tree<'a>, diagnostics: &mut Diagnostics<'_, 'a>) {
             diagnostics.push(d.args(&[Arg::Node(node)]).help("describe its windows, or disable it"));
         }
         buses(node, diagnostics);
+        for entry in cells::windows(node, "ranges") {
+            let place = node.parent().map(|bus| address::from_bus(bus, entry.parent, entry.size));
+            if let Some(Err(address::Lost::Beyond)) = place {
+                let message = "a window of {0}, {1} bytes from {2}, ends beyond {3}-bit physical addresses";
+                let d = Diagnostic::new(codes::BEYOND_ADDRESSES, entry.span, message);
+                let [size, base] = [Arg::Hex(entry.size), Arg::Hex(entry.parent.low)];
+                let d = d.args(&[Arg::Node(node), size, base, Arg::Number(address::PA_BITS.into())]);
+                diagnostics.push(d.help("an entry is: three cells on the bus, the CPU's address, two cells of size"));
+            }
+        }
         let others = || tree.nodes().filter(is_host).take(index);
         let is_ecam = |node: Node<'a>| node.is_compatible("pci-host-ecam-generic");
         let met = address::memory(node).find_map(|(region, reg)| {
