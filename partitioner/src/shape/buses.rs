@@ -204,7 +204,8 @@ pub(super) fn hosts<'a>(tree: Tree<'a>, diagnostics: &mut Diagnostics<'_, 'a>) {
             diagnostics.push(d.args(&[Arg::Node(node)]).help("describe its windows, or disable it"));
         }
         buses(node, diagnostics);
-        for entry in cells::windows(node, "ranges") {
+        // With other cells than a PCI bus has, there are no windows to be read.
+        for entry in cells::windows(node, "ranges").filter(|_| wrong.is_none()) {
             let place = node.parent().map(|bus| address::from_bus(bus, entry.parent, entry.size));
             if let Some(Err(address::Lost::Beyond)) = place {
                 let message = "a window of {0}, {1} bytes from {2}, ends beyond {3}-bit physical addresses";
