@@ -13,7 +13,6 @@ use unikernel::{clock, irq, platform, println};
 
 unikernel::entry!(main);
 
-const PERIOD: Duration = Duration::from_millis(100);
 /// SGIs a domain may use; the hypervisor keeps the last one.
 const SGIS: u32 = 15;
 /// PL031 registers (DDI 0224): data, match, interrupt mask, clear.
@@ -53,10 +52,11 @@ fn pattern(index: usize) -> u64 {
 }
 
 fn main() {
-    let ticks = platform::platform().argument("ticks").and_then(|text| text.parse().ok()).unwrap_or(20);
+    let number = |key, or| platform::platform().argument(key).and_then(|text| text.parse().ok()).unwrap_or(or);
+    let (ticks, period) = (number("ticks", 20), Duration::from_millis(number("period", 100)));
     // With a UART of its own there is nobody to say whose line it is.
     let who = if platform::platform().argument("bare").is_some() { "[victim] " } else { "" };
-    println!("{who}victim: {ticks} ticks of {} ms begin", PERIOD.as_millis());
+    println!("{who}victim: {ticks} ticks of {} ms begin", period.as_millis());
     for (index, word) in CANARY.iter().enumerate() {
         word.store(pattern(index), Ordering::Relaxed);
     }
@@ -89,7 +89,7 @@ fn main() {
         registers.write(RTC_MR, registers.read(RTC_DR) + 1);
         registers.write(RTC_IMSC, 1);
     }
-    let period = clock::to_ticks(PERIOD);
+    let period = clock::to_ticks(period);
     let start = clock::ticks();
     let mut missed = 0;
     let mut functions = Watched::find(at_work, messages.map(|(first, _)| first));
