@@ -110,7 +110,13 @@ pub(crate) fn start(cpu: &'static PerCpu) {
     let own = |function: &Function| function.domain == cpu.id.0;
     each(view, &own, &mut |device| match device.place() {
         Ok(()) if smmu::attach(view, device.function) => device.begin(),
-        Ok(()) => defmt::error!("{=str} is off: the SMMU does not follow", text(&device.function.name)),
+        Ok(()) => {
+            defmt::error!(
+                "{=str} is off: the SMMU does not follow ({})",
+                text(&device.function.name),
+                smmu::broken(view)
+            );
+        }
         Err(found) if cpu.log.permit().is_some() => tell(device.function, found),
         Err(_) => {}
     });
@@ -124,7 +130,12 @@ pub(crate) fn end(plan: &Plan<'_>, id: u16) -> bool {
         return true;
     };
     each(view, &|function| function.domain == id, &mut |device| device.end(console::now()));
-    smmu::detach(view, view.functions_of(owner).unwrap_or(&[]), domain)
+    let silent = smmu::detach(view, view.functions_of(owner).unwrap_or(&[]), domain);
+    if !silent {
+        // Once: it never runs again.
+        defmt::error!("domain {=str}: the SMMU does not follow ({})", text(&domain.name), smmu::broken(view));
+    }
+    silent
 }
 
 fn clock() -> (u64, u64) {

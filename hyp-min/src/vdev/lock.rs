@@ -55,6 +55,16 @@ impl<T> FlagLock<T> {
         None
     }
 
+    /// Takes the lock as soon as it is free, and tries as long as `patient` says.
+    pub fn hold(&self, patient: impl Fn() -> bool) -> Option<Held<'_, T>> {
+        while self.taken.swap(true, Ordering::Acquire) {
+            if !patient() {
+                return None;
+            }
+        }
+        Some(Held(self))
+    }
+
     /// Has `work` run: now, or by whoever holds the lock (who runs the same work), as often as needed and at most a few
     /// times. `None` where another CPU does it.
     #[inline]
@@ -83,6 +93,15 @@ impl<T> FlagLock<T> {
     }
 }
 
+/// Nobody else has the lock while this lives.
+pub struct Held<'a, T>(&'a FlagLock<T>);
+
+impl<T> Drop for Held<'_, T> {
+    fn drop(&mut self) {
+        self.0.taken.store(false, Ordering::Release);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +112,17 @@ mod tests {
         let inner = lock.with(|_| lock.with(|value| *value = 2));
         assert_eq!(inner, Some(None));
         assert_eq!(lock.with(|value| *value), Some(1));
+    }
+
+    #[test]
+    fn who_holds_it_keeps_others_out_as_long_as_they_are_patient() {
+        let (lock, tries) = (FlagLock::new(()), core::cell::Cell::new(0));
+        let held = lock.hold(|| false);
+        assert!(held.is_some() && lock.with(|()| ()).is_none());
+        let patient = || tries.replace(tries.get() + 1) < 3;
+        assert!(lock.hold(patient).is_none() && tries.get() == 4);
+        drop(held);
+        assert!(lock.hold(|| false).is_some() && lock.with(|()| ()).is_some());
     }
 
     #[test]

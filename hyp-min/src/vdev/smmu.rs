@@ -1,6 +1,8 @@
 //! The SMMUv3's language (IHI 0070): commands, events, and what a machine's identification registers must offer a plan.
 //!
-//! Pure: registers and queues are `dev/smmu.rs`'s.
+//! Pure: what is done with them is `unit`'s, where registers and queues are, `dev/smmu.rs`'s.
+
+pub mod unit;
 
 use cofferdam_plan::pci::Smmu;
 
@@ -15,7 +17,10 @@ pub const SYNC: Command = [0x46, 0];
 /// Dword 0 of a stream table entry that aborts without an event: V, Config 0b000 (5.2).
 pub const ABORT: u64 = 1;
 
-/// Forgets the entry of one stream (4.3.1). Leaf: no first-level entry ever changes.
+/// Bytes of a stream table entry as a power of two (5.2).
+pub const STE_LOG2: u32 = 6;
+
+/// Forgets the entry of one stream (4.3.1). Leaf: the table has one level.
 pub const fn cfgi_ste(stream: u32) -> Command {
     [0x03 | (stream as u64) << 32, 1]
 }
@@ -78,24 +83,48 @@ pub const fn decode(record: [u64; 4]) -> Event {
     Event { stream: (first >> 32) as u32, did, address, why }
 }
 
+/// What a plan needs of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(target_os = "none", derive(defmt::Format))]
+pub enum Lack {
+    /// Stage 2.
+    Stage2,
+    /// Tables of AArch64, 4 KiB granule.
+    TablesOf4KiB,
+    /// Tables as the CPU writes them.
+    LittleEndianTables,
+    /// A device whose faults stall can fill it (invariant I66).
+    FaultsThatTerminate,
+    /// Accesses to tables and queues that see the CPU's caches.
+    CoherentAccesses,
+    /// Bits of stream ID.
+    BitsOfStreamId,
+    /// Tables and queues where the plan has them.
+    TablesOfOurOwn,
+    /// Room in the command queue.
+    CommandsInItsQueue,
+    /// Room in the event queue.
+    EventsInItsQueue,
+    /// Bits of address.
+    BitsOfAddress,
+}
+
 /// What the plan needs and a machine with these SMMU_IDR0, IDR1 and IDR5 (6.3.1 to 6.3.6) has not got.
-pub fn lacks(smmu: &Smmu, idr0: u32, idr1: u32, idr5: u32) -> Option<&'static str> {
+pub fn lacks(smmu: &Smmu, idr0: u32, idr1: u32, idr5: u32) -> Option<Lack> {
     /// IDR5.OAS (6.3.6).
     const OAS: [u32; 8] = [32, 36, 40, 42, 44, 48, 52, 52];
-    let table_bits = smmu.stream_table_cfg & 0x3F;
     let needs = [
-        (idr0 & 1 != 0, "stage 2"),
-        (idr0 >> 2 & 2 != 0 && idr5 >> 4 & 1 != 0, "AArch64 tables of 4 KiB"),
-        (idr0 >> 21 & 3 != 3, "little-endian tables"),
+        (idr0 & 1 != 0, Lack::Stage2),
+        (idr0 >> 2 & 2 != 0 && idr5 >> 4 & 1 != 0, Lack::TablesOf4KiB),
+        (idr0 >> 21 & 3 != 3, Lack::LittleEndianTables),
         // A device whose faults stall can fill the SMMU (invariant I66).
-        (idr0 >> 24 & 3 != 2, "faults that terminate"),
-        (idr0 >> 4 & 1 != 0 || smmu.cr1 & 0x3CF == 0, "coherent accesses"),
-        (idr0 >> 27 & 3 != 0 || smmu.stream_table_cfg >> 16 & 3 == 0, "stream tables of two levels"),
-        (idr1 & 0x3F >= smmu.stream_bits.max(table_bits), "bits of stream ID"),
-        (idr1 >> 29 & 3 == 0, "tables and queues of our own"),
-        (idr1 >> 21 & 0x1F >= queue_bits(smmu.command_base), "commands in its queue"),
-        (idr1 >> 16 & 0x1F >= queue_bits(smmu.event_base), "events in its queue"),
-        (OAS.get(idr5 as usize & 7).is_some_and(|bits| *bits >= smmu.address_bits), "bits of address"),
+        (idr0 >> 24 & 3 != 2, Lack::FaultsThatTerminate),
+        (idr0 >> 4 & 1 != 0 || smmu.cr1 & 0x3CF == 0, Lack::CoherentAccesses),
+        (idr1 & 0x3F >= smmu.stream_bits, Lack::BitsOfStreamId),
+        (idr1 >> 29 & 3 == 0, Lack::TablesOfOurOwn),
+        (idr1 >> 21 & 0x1F >= queue_bits(smmu.command_base), Lack::CommandsInItsQueue),
+        (idr1 >> 16 & 0x1F >= queue_bits(smmu.event_base), Lack::EventsInItsQueue),
+        (OAS.get(idr5 as usize & 7).is_some_and(|bits| *bits >= smmu.address_bits), Lack::BitsOfAddress),
     ];
     needs.iter().find(|(met, _)| !met).map(|(_, what)| *what)
 }
@@ -120,7 +149,7 @@ mod tests {
         }
     }
 
-    fn lacking(idr: [u32; 3], plan: Smmu) -> Option<&'static str> {
+    fn lacking(idr: [u32; 3], plan: Smmu) -> Option<Lack> {
         lacks(&plan, idr[0], idr[1], idr[2])
     }
 
@@ -132,22 +161,18 @@ mod tests {
             idr[n] &= !bits;
             lacking(idr, plan())
         };
-        assert_eq!(without(0, 1), Some("stage 2"));
-        assert_eq!(without(0, 1 << 3), Some("AArch64 tables of 4 KiB"));
-        assert_eq!(without(2, 1 << 4), Some("AArch64 tables of 4 KiB"));
-        assert_eq!(without(0, 1 << 4), Some("coherent accesses"));
+        assert_eq!(without(0, 1), Some(Lack::Stage2));
+        assert_eq!(without(0, 1 << 3), Some(Lack::TablesOf4KiB));
+        assert_eq!(without(2, 1 << 4), Some(Lack::TablesOf4KiB));
+        assert_eq!(without(0, 1 << 4), Some(Lack::CoherentAccesses));
         assert_eq!(lacking([QEMU[0] & !(1 << 4), QEMU[1], QEMU[2]], Smmu { cr1: 0, ..plan() }), None);
-        assert_eq!(lacking([QEMU[0] | 1 << 21, QEMU[1], QEMU[2]], plan()), Some("little-endian tables"));
-        assert_eq!(lacking([QEMU[0] ^ 3 << 24, QEMU[1], QEMU[2]], plan()), Some("faults that terminate"));
-        assert_eq!(lacking(QEMU, Smmu { stream_bits: 17, ..plan() }), Some("bits of stream ID"));
-        assert_eq!(lacking(QEMU, Smmu { stream_table_cfg: 17, ..plan() }), Some("bits of stream ID"));
-        assert_eq!(lacking([QEMU[0], QEMU[1] | 1 << 30, QEMU[2]], plan()), Some("tables and queues of our own"));
-        assert_eq!(lacking(QEMU, Smmu { command_base: 0x1F, ..plan() }), Some("commands in its queue"));
-        assert_eq!(lacking(QEMU, Smmu { event_base: 0x1F, ..plan() }), Some("events in its queue"));
-        assert_eq!(lacking(QEMU, Smmu { address_bits: 48, ..plan() }), Some("bits of address"));
-        let two_levels = Smmu { stream_table_cfg: 10 | 6 << 6 | 1 << 16, ..plan() };
-        assert_eq!(lacking(QEMU, two_levels), None);
-        assert_eq!(lacking([QEMU[0] & !(3 << 27), QEMU[1], QEMU[2]], two_levels), Some("stream tables of two levels"));
+        assert_eq!(lacking([QEMU[0] | 1 << 21, QEMU[1], QEMU[2]], plan()), Some(Lack::LittleEndianTables));
+        assert_eq!(lacking([QEMU[0] ^ 3 << 24, QEMU[1], QEMU[2]], plan()), Some(Lack::FaultsThatTerminate));
+        assert_eq!(lacking(QEMU, Smmu { stream_bits: 17, ..plan() }), Some(Lack::BitsOfStreamId));
+        assert_eq!(lacking([QEMU[0], QEMU[1] | 1 << 30, QEMU[2]], plan()), Some(Lack::TablesOfOurOwn));
+        assert_eq!(lacking(QEMU, Smmu { command_base: 0x1F, ..plan() }), Some(Lack::CommandsInItsQueue));
+        assert_eq!(lacking(QEMU, Smmu { event_base: 0x1F, ..plan() }), Some(Lack::EventsInItsQueue));
+        assert_eq!(lacking(QEMU, Smmu { address_bits: 48, ..plan() }), Some(Lack::BitsOfAddress));
     }
 
     #[test]
