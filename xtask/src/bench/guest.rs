@@ -16,42 +16,76 @@ const FIGURES: [(&str, &str, Option<f64>, &str, &str); 6] = [
     ("timer-wfi", "virtual timer expiry → guest vector, from WFI", None, "201", "1,085"),
 ];
 
-/// The same with `delivery = "injected"`: name, words, most beyond bare metal. Those without a goal are for information.
-const INJECTED: [(&str, &str, Option<f64>); 5] = [
-    ("timer-busy", "injected: virtual timer expiry → guest vector, busy", Some(180.0)),
-    ("timer-wfi", "injected: virtual timer expiry → guest vector, from WFI", Some(180.0)),
-    ("sgi", "injected: SGI to self", None),
-    ("gicd-read", "injected: GICD_TYPER read", None),
-    ("gicd-write", "injected: GICD_ISENABLER write", None),
+/// The same with `delivery = "injected"`, and with a GICv2: name, words, most beyond bare metal. Those without a goal are for
+/// information.
+const OTHERS: [(&str, &str, Option<f64>); 6] = [
+    ("timer-busy", "virtual timer expiry → guest vector, busy", Some(180.0)),
+    ("timer-wfi", "virtual timer expiry → guest vector, from WFI", Some(180.0)),
+    ("sgi", "SGI to self", None),
+    ("gicd-read", "GICD_TYPER read", None),
+    ("gicd-write", "GICD_ISENABLER write", None),
+    ("hvc", "HVC PSCI_VERSION", None),
 ];
 
-/// Runs the guest with each delivery, and alone.
+/// Boards by their version of the GIC.
+const BOARDS: [(u32, &str); 2] = [(3, "qemu-virt.dts"), (2, "qemu-virt-gicv2.dts")];
+
+/// Runs the guest with each GIC and each delivery, and alone.
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Trouble> {
-    let domain = |name: &str, more: &str| {
-        let (built, path) = bench.build(name, &layout(1, &format!("\t\t\taccess = <&gpio0>;\n{more}")))?;
-        bench.boot(&built, path, &words(&COUNTED))
-    };
-    let direct = domain("costs", "")?;
-    let injected = domain("costs-injected", "\t\t\tdelivery = \"injected\";\n")?;
-    let bare = bare_metal(bench)?;
     let mut figures = Vec::new();
-    for (name, text, goal, bao, xen) in FIGURES {
-        let here = must_find(&direct, name)?;
-        let there = find(&bare, name);
-        let goal = goal.or(there.filter(|_| name.starts_with("timer")).map(|(median, _)| median as f64));
-        // On bare metal a call into firmware is QEMU's own doing.
-        let bare = there.filter(|_| name != "hvc").map_or(String::new(), |(median, _)| median.to_string());
-        figures.push(Figure::new(text, Value::Spread(here.0, here.1), goal, [bare.as_str(), bao, xen]));
-    }
-    for (name, text, beyond) in INJECTED {
-        let here = must_find(&injected, name)?;
-        let there = find(&bare, name).map(|(median, _)| median);
-        let goal = beyond.zip(there).map(|(beyond, there)| beyond + there as f64);
-        let (bao, xen) = FIGURES.iter().find(|figure| figure.0 == name).map_or(("", ""), |figure| (figure.3, figure.4));
-        let bare = there.map_or(String::new(), |there| there.to_string());
-        figures.push(Figure::new(text, Value::Spread(here.0, here.1), goal, [bare.as_str(), bao, xen]));
+    for (version, board) in BOARDS {
+        // From a GICv2 a domain that reads the console has its interrupts injected.
+        let console = if version == 3 { "console;" } else { "console = \"output\";" };
+        let domain = |name: &str, more: &str| {
+            let text = layout(1, &format!("\t\t\taccess = <&gpio0>;\n{more}"));
+            let text = text.replace(BOARDS[0].1, board).replace("console;", console);
+            let (built, path) = bench.build(&format!("{name}{version}"), &text)?;
+            bench.boot(&built, path, &words(&COUNTED))
+        };
+        let direct = domain("costs", "")?;
+        let injected = domain("costs-injected", "\t\t\tdelivery = \"injected\";\n")?;
+        let bare = bare_metal(bench, version)?;
+        if version == 3 {
+            figures.extend(first(&direct, &bare)?);
+            figures.extend(others("injected: ", &injected, &bare, true)?);
+        } else {
+            figures.extend(others("GICv2: ", &direct, &bare, false)?);
+            figures.extend(others("GICv2, injected: ", &injected, &bare, true)?);
+        }
     }
     Ok(figures)
+}
+
+/// Direct delivery from a GICv3.
+fn first(direct: &[String], bare: &[String]) -> Result<Vec<Figure>, Trouble> {
+    let figure = |(name, text, goal, bao, xen): (&str, &str, Option<f64>, &str, &str)| {
+        let here = must_find(direct, name)?;
+        let there = bare_of(bare, name);
+        let goal = goal.or(there.filter(|_| name.starts_with("timer")).map(|median| median as f64));
+        let bare = there.map_or(String::new(), |median| median.to_string());
+        Ok(Figure::new(text, Value::Spread(here.0, here.1), goal, [bare.as_str(), bao, xen]))
+    };
+    FIGURES.into_iter().map(figure).collect()
+}
+
+/// The others, each named with `prefix`. Where interrupts are not `injected`, the timer is to cost what it costs on bare metal. The
+/// peers were measured with a GICv3.
+fn others(prefix: &str, lines: &[String], bare: &[String], injected: bool) -> Result<Vec<Figure>, Trouble> {
+    let figure = |(name, text, beyond): (&str, &str, Option<f64>)| {
+        let here = must_find(lines, name)?;
+        let there = bare_of(bare, name);
+        let goal = beyond.zip(there).map(|(beyond, there)| there as f64 + if injected { beyond } else { 0.0 });
+        let peers = FIGURES.iter().find(|figure| figure.0 == name && !prefix.contains("GICv2"));
+        let (bao, xen) = peers.map_or(("", ""), |figure| (figure.3, figure.4));
+        let bare = there.map_or(String::new(), |there| there.to_string());
+        Ok(Figure::new(format!("{prefix}{text}"), Value::Spread(here.0, here.1), goal, [bare.as_str(), bao, xen]))
+    };
+    OTHERS.into_iter().map(figure).collect()
+}
+
+/// What `name` costs on bare metal: there a call into firmware is QEMU's own doing.
+fn bare_of(bare: &[String], name: &str) -> Option<u64> {
+    find(bare, name).filter(|_| name != "hvc").map(|(median, _)| median)
 }
 
 /// The same as [`find`] where the guest must have said it.
@@ -70,9 +104,10 @@ fn find(lines: &[String], name: &str) -> Option<(u64, u64)> {
 }
 
 /// The guest alone at EL1.
-fn bare_metal(bench: &Bench) -> Result<Vec<String>, Trouble> {
+fn bare_metal(bench: &Bench, version: u32) -> Result<Vec<String>, Trouble> {
     let mut command = qemu::command()?;
-    command.args(["-M", "virt-10.0,gic-version=3,dtb-randomness=off", "-m", "2G", "-nic", "none", "-display", "none"]);
+    let machine = format!("virt-10.0,gic-version={version},dtb-randomness=off");
+    command.args(["-M", &machine, "-m", "2G", "-nic", "none", "-display", "none"]);
     command
         .args(COUNTED)
         .args(["-monitor", "none", "-serial", "stdio", "-kernel"])

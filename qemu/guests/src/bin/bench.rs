@@ -48,12 +48,34 @@ global_asm!(
     "msr icc_eoir1_el1, x13",
     "mov x12, #1",
     "eret",
+    // The same with a GICv2, whose CPU interface lies in memory.
+    ".balign 0x800",
+    "bench_vectors_v2:",
+    ".space 0x280",
+    "mrs x14, cntvct_el0",
+    "cbnz x12, 1f",
+    "mov x11, x14",
+    "1: adrp x13, BENCH_INTERFACE",
+    "ldr x13, [x13, :lo12:BENCH_INTERFACE]",
+    "ldr w14, [x13, #0x0C]", // GICC_IAR
+    "mrs x12, cntvct_el0",
+    "add x12, x12, #0x100, lsl #12",
+    "msr cntv_cval_el0, x12",
+    "isb",
+    "str w14, [x13, #0x10]", // GICC_EOIR
+    "mov x12, #1",
+    "eret",
     ".balign 0x800",
 );
 
 unsafe extern "C" {
     static bench_vectors: u8;
+    static bench_vectors_v2: u8;
 }
+
+/// Where a GICv2's CPU interface is.
+#[unsafe(no_mangle)]
+static BENCH_INTERFACE: AtomicU64 = AtomicU64::new(0);
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".data.bench_entry")]
@@ -91,7 +113,9 @@ fn measure(name: &str, null: u64, mut f: impl FnMut() -> u64) {
 /// Runs `f` with the measuring vectors in place.
 fn with_vectors<R>(f: impl FnOnce() -> R) -> R {
     let before = read_sysreg!("vbar_el1");
-    write_sysreg!("vbar_el1", &raw const bench_vectors as u64);
+    let is_v2 = BENCH_INTERFACE.load(Ordering::Relaxed) != 0;
+    let vectors = if is_v2 { &raw const bench_vectors_v2 } else { &raw const bench_vectors };
+    write_sysreg!("vbar_el1", vectors as u64);
     cpu::isb();
     let result = f();
     write_sysreg!("vbar_el1", before);
@@ -111,14 +135,15 @@ fn sgi() -> u64 {
     at - before
 }
 
-/// From a store that makes a device interrupt to the vector's first instruction; the vector writes the same to `quiet`.
-fn device(raise: u64, quiet: u64) -> u64 {
+/// From a store of `value` to `raise`, which makes an interrupt, to the vector's first instruction; the vector writes the same to
+/// `quiet` unless that is 0, with a GICv3.
+fn stored(raise: u64, value: u32, quiet: u64) -> u64 {
     let (before, at): (u64, u64);
     // SAFETY: as `sgi`; the stores are to a device of this domain.
     unsafe {
         asm!(
             "mov x12, #0", "isb", "mrs x9, cntvct_el0", "str w10, [x16]", "2: cbz x12, 2b",
-            out("x9") before, in("x10") 1u64, in("x16") raise, in("x15") quiet,
+            out("x9") before, in("x10") u64::from(value), in("x16") raise, in("x15") quiet,
             out("x11") at, out("x12") _, out("x13") _, out("x14") _, options(nostack)
         )
     };
@@ -171,7 +196,14 @@ fn main() {
         measure_functions(host, null);
     }
     irq::enable(SGI);
-    with_vectors(|| measure_vectors(null));
+    if let GicFrames::V2 { interface } = gic.frames {
+        BENCH_INTERFACE.store(interface.base, Ordering::Relaxed);
+        // GICD_SGIR: to the CPU interface that asks (IHI 0048, 4.3.15).
+        let register = gic.distributor.base + 0xF00;
+        with_vectors(|| measure_vectors(null, || stored(register, 2 << 24 | SGI, 0)));
+    } else {
+        with_vectors(|| measure_vectors(null, sgi));
+    }
     println!("bench end");
 }
 
@@ -197,7 +229,7 @@ fn measure_functions(host: Host, null: u64) {
         return println!("bench: edu has no address");
     }
     let base = u64::from(host.read(edu, 0x10) & !0xF);
-    let run = |name| with_vectors(|| measure(name, null, || device(base + raise, base + acknowledge)));
+    let run = |name| with_vectors(|| measure(name, null, || stored(base + raise, 1, base + acknowledge)));
     if let Some(intid) = host.interrupt(edu) {
         irq::enable(intid);
         run("pin");
@@ -241,7 +273,7 @@ fn message(device: u32) -> Option<(u64, u32)> {
 }
 
 /// Prints after measuring, with the measuring vectors: printing needs no interrupt.
-fn measure_vectors(null: u64) {
+fn measure_vectors(null: u64, sgi: impl FnMut() -> u64) {
     measure("sgi", null, sgi);
     measure("timer-busy", 0, || timer(false));
     measure("timer-wfi", 0, || timer(true));
