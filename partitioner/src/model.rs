@@ -93,6 +93,8 @@ pub struct Gic<'a> {
     pub frames: GicFrames,
     /// Maintenance interrupt, if the board says.
     pub maintenance: Option<IntId>,
+    /// WFI of domains with injected delivery comes to the hypervisor, because the board says so.
+    pub trap_wfi: bool,
 }
 
 /// The registers beside the distributor.
@@ -209,6 +211,8 @@ pub struct Domain<'a> {
     pub bootargs: Option<At<&'a str>>,
     /// `rng-seed`: bytes for `/chosen`.
     pub rng_seed: Option<&'a [u8]>,
+    /// `kaslr-seed`: 8 bytes for `/chosen`.
+    pub kaslr_seed: Option<&'a [u8]>,
     /// `overlay { … }`: merged over the generated tree.
     pub overlay: Option<Node<'a>>,
     /// `load`: where a raw kernel or Image goes.

@@ -113,6 +113,7 @@ fn an_overlay_replaces_adds_and_refers() {
 / { domains { compatible = "cofferdam,domains-v1"; a {
 	compatible = "cofferdam,domain"; #address-cells = <2>; #size-cells = <2>; cpus = <&cpu0>; kernel = "a.elf";
 	access = <&gpio0>; console; bootargs = "one"; rng-seed = [000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f];
+	kaslr-seed = [0123456789abcdef];
 	memory@40000000 { device_type = "memory"; reg = <0 0x40000000 0 0x1000000>; };
 	overlay {
 		compatible = "vendor,appliance", "cofferdam,domain";
@@ -132,7 +133,15 @@ fn an_overlay_replaces_adds_and_refers() {
     let gpio = phandle(&tree, "gpio@9030000");
     has(&tree, &["\tcompatible = \"vendor,appliance\\0cofferdam,domain\";", "\tmodel = \"a\";"]);
     assert_eq!(tree.matches("\tcompatible = \"cofferdam,domain\"").count(), 0, "{tree}");
-    has(node(&tree, "chosen"), &["bootargs = \"two\";", "rng-seed = <0x10203 0x4050607", "0x1c1d1e1f>;"]);
+    has(
+        node(&tree, "chosen"),
+        &[
+            "bootargs = \"two\";",
+            "rng-seed = <0x10203 0x4050607",
+            "0x1c1d1e1f>;",
+            "kaslr-seed = <0x1234567 0x89abcdef>;",
+        ],
+    );
     has(node(&tree, "gpio@9030000"), &["compatible = \"arm,pl061\\0arm,primecell\";", "gpio-line-names = \"power\";"]);
     has(node(&tree, "led-0"), &[&format!("gpios = <{gpio} 0x03 0x00 {gpio} 0x04 0x01>;")]);
     has(node(&tree, "aliases"), &["led0 = \"/leds/led-0\";", "serial0 = "]);

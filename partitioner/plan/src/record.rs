@@ -41,6 +41,8 @@ impl HeaderFlags {
     pub const GROUP0: u32 = 1 << 1;
     /// The interrupt controller is a GICv2 (IHI 0048), else a GICv3.
     pub const GICV2: u32 = 1 << 2;
+    /// The board wants WFI of domains with injected delivery to come to EL2.
+    pub const TRAP_WFI: u32 = 1 << 3;
 }
 
 /// Bits of [`Domain::flags`].
@@ -57,7 +59,7 @@ impl DomainFlags {
     /// Its interrupts are taken at EL2 and reach it through list registers (`delivery = "injected"`).
     pub const INJECTED: u32 = 1 << 3;
     /// Its WFI comes to EL2: its CPUs must be reclaimable whatever it has done to their interrupt priorities, because another
-    /// CPU may restart it.
+    /// CPU may restart it; or the board wants it so ([`HeaderFlags::TRAP_WFI`]).
     pub const TRAP_WFI: u32 = 1 << 4;
     /// SVE is the domain's; its CPUs must have it.
     pub const SVE: u32 = 1 << 5;

@@ -21,6 +21,8 @@ const V2_CPUS: usize = 8;
 const V2_FRAMES: [&str; 4] = ["distributor", "CPU interface", "virtual interface control", "virtual CPU interface"];
 /// Controllers of the same family that this version does not drive.
 const OTHERS: &[&str] = &["arm,cortex-a7-gic", "arm,cortex-a9-gic", "arm,gic-v5"];
+/// On the controller's node: WFI of domains with injected delivery comes to the hypervisor.
+const TRAP_WFI: &str = "cofferdam,trap-wfi";
 
 pub(super) fn read<'a>(
     tree: Tree<'a>,
@@ -45,7 +47,13 @@ pub(super) fn read<'a>(
             return None;
         }
     }
-    if is_v2(node) { v2(node, cpus, diagnostics) } else { v3(node, cpus, diagnostics) }
+    let trap_wfi = node.property(TRAP_WFI);
+    if let Some(property) = trap_wfi.filter(|property| !property.is_empty()) {
+        let d = Diagnostic::new(codes::WRONG_TYPE, property.value_span(), "`{0}` of {1} must be a flag");
+        diagnostics.push(d.args(&[Arg::Text(TRAP_WFI), Arg::Node(node)]).label("this is a value"));
+    }
+    let gic = if is_v2(node) { v2(node, cpus, diagnostics) } else { v3(node, cpus, diagnostics) };
+    gic.map(|gic| Gic { trap_wfi: trap_wfi.is_some(), ..gic })
 }
 
 fn compatible(node: Node<'_>) -> cofferdam_dts::Span {
@@ -78,7 +86,7 @@ fn v3<'a>(node: Node<'a>, cpus: &[BoardCpu<'a>], diagnostics: &mut Diagnostics<'
         diagnostics.push(d.args(&[Arg::Bytes(stride)]).help("only 128 KiB apart, without VLPI frames"));
     }
     let gicd = PaRegion { size: gicd.size.min(GICD), ..gicd };
-    Some(Gic { node, gicd, frames: GicFrames::V3 { gicr }, maintenance: maintenance(node) })
+    Some(Gic { node, gicd, frames: GicFrames::V3 { gicr }, maintenance: maintenance(node), trap_wfi: false })
 }
 
 fn v2<'a>(node: Node<'a>, cpus: &[BoardCpu<'a>], diagnostics: &mut Diagnostics<'_, 'a>) -> Option<Gic<'a>> {
@@ -111,7 +119,7 @@ fn v2<'a>(node: Node<'a>, cpus: &[BoardCpu<'a>], diagnostics: &mut Diagnostics<'
     };
     let gicd = PaRegion { size: PAGE, ..*gicd };
     let frames = GicFrames::V2 { gicc: *gicc, gich: *gich, gicv: *gicv };
-    Some(Gic { node, gicd, frames, maintenance: maintenance(node) })
+    Some(Gic { node, gicd, frames, maintenance: maintenance(node), trap_wfi: false })
 }
 
 fn maintenance(node: Node<'_>) -> Option<cofferdam_plan::IntId> {

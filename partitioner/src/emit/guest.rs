@@ -111,8 +111,8 @@ impl<'a> Guest<'_, 'a, '_> {
             fdt.strings("bootargs", &[args.value]);
         }
         self.stdout(fdt);
-        if let Some(seed) = self.domain.rng_seed {
-            fdt.property("rng-seed", |fdt| fdt.bytes(seed));
+        for (name, seed) in [("rng-seed", self.domain.rng_seed), ("kaslr-seed", self.domain.kaslr_seed)] {
+            seed.inspect(|seed| fdt.property(name, |fdt| fdt.bytes(seed)));
         }
         if let Some((start, end)) = self.decided.initrd {
             fdt.property("linux,initrd-start", |fdt| fdt.cells2(start));

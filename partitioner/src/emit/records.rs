@@ -220,7 +220,11 @@ impl Input<'_, '_, '_> {
             (record.on_fault, record.on_reset, record.on_off) =
                 (lifecycle.on_fault, lifecycle.on_reset, lifecycle.on_off);
             // Its CPUs may be asleep when one of them starts it again, and have made themselves deaf to the kick before.
-            if lifecycle.fetches(domain.cpus.len()) && domain.delivery == Delivery::Direct {
+            let trap_wfi = match domain.delivery {
+                Delivery::Direct => lifecycle.fetches(domain.cpus.len()),
+                Delivery::Injected => self.board.gic.is_some_and(|gic| gic.trap_wfi),
+            };
+            if trap_wfi {
                 record.flags |= DomainFlags::TRAP_WFI;
             }
             if lifecycle.watchdog_ms != 0 {
@@ -293,6 +297,9 @@ impl Input<'_, '_, '_> {
                     header.gicc_va = space.gic_frame(0);
                     header.flags |= HeaderFlags::GICV2;
                 }
+            }
+            if gic.trap_wfi && self.injects() {
+                header.flags |= HeaderFlags::TRAP_WFI;
             }
         }
         header.gicd_words = self.words();

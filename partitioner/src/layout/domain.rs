@@ -8,6 +8,7 @@ use crate::model::{At, Board, Delivery, Domain};
 use cofferdam_dts::{Arg, Diagnostic, Diagnostics, Node, Property, Span, Value, ValueKind};
 use cofferdam_plan::Ipa;
 use cofferdam_plan::limits::{MAX_CPUS, MAX_NAME, MAX_VCPUS};
+use core::ops::RangeInclusive;
 use heapless::Vec;
 
 /// Prefixes the hypervisor itself writes on the console.
@@ -50,7 +51,9 @@ pub(super) fn read<'a>(board: &Board<'a>, node: Node<'a>, diagnostics: &mut Diag
         initrd: text("initrd"),
         dtb: text("dtb"),
         bootargs: text("bootargs"),
-        rng_seed: rng_seed(node, diagnostics),
+        // As many bytes as a random number generator is seeded with at least.
+        rng_seed: seed(node, "rng-seed", 32..=512, "one string of 32 to 512 bytes, as in [01 23 …]", diagnostics),
+        kaslr_seed: seed(node, "kaslr-seed", 8..=8, "one string of 8 bytes, as in [01 23 …]", diagnostics),
         overlay: node.child("overlay").filter(|overlay| overlay.is_enabled()),
         load: address("load"),
         entry: address("entry"),
@@ -156,13 +159,19 @@ fn startable<'a>(board: &Board<'a>, cpu: Node<'a>, span: Span, diagnostics: &mut
     }
 }
 
-/// `rng-seed`: as many bytes as a random number generator is seeded with at least.
-fn rng_seed<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> Option<&'a [u8]> {
-    let property = node.property("rng-seed")?;
+/// Random bytes for `/chosen`, as many as `sizes` allows.
+fn seed<'a>(
+    node: Node<'a>,
+    word: &str,
+    sizes: RangeInclusive<usize>,
+    wanted: &'static str,
+    diagnostics: &mut Diagnostics<'_, 'a>,
+) -> Option<&'a [u8]> {
+    let property = node.property(word)?;
     match property.values() {
-        [Value { kind: ValueKind::Bytes(bytes), .. }] if (32..=512).contains(&bytes.len()) => Some(bytes),
+        [Value { kind: ValueKind::Bytes(bytes), .. }] if sizes.contains(&bytes.len()) => Some(bytes),
         _ => {
-            words::wrong_type(property, "one string of 32 to 512 bytes, as in [01 23 …]", diagnostics);
+            words::wrong_type(property, wanted, diagnostics);
             None
         }
     }
@@ -171,7 +180,8 @@ fn rng_seed<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) -> Option
 /// Words that say something of the generated tree say nothing of one the layout brings.
 fn given_tree<'a>(node: Node<'a>, diagnostics: &mut Diagnostics<'_, 'a>) {
     let Some(dtb) = node.property("dtb") else { return };
-    let words = ["bootargs", "rng-seed"].into_iter().filter_map(|word| Some((word, node.property(word)?.span())));
+    let words =
+        ["bootargs", "rng-seed", "kaslr-seed"].into_iter().filter_map(|word| Some((word, node.property(word)?.span())));
     let overlay = node.child("overlay").map(|overlay| ("overlay", overlay.span()));
     for (word, span) in words.chain(overlay) {
         let message = "`{1}` of domain `{0}` is for the generated device tree, but `dtb` brings another one";

@@ -45,6 +45,7 @@ pub(super) const DOMAIN: &[(&str, Kind)] = &[
     ("dtb", Text),
     ("bootargs", Text),
     ("rng-seed", Any),
+    ("kaslr-seed", Any),
     ("access", References),
     ("reg-ipa", Cells),
     ("board-authority", References),

@@ -3,7 +3,7 @@
 use crate::finding::Finding;
 use crate::work::{Report, Work};
 use cofferdam_plan::audit::fact;
-use cofferdam_plan::{HeaderFlags, Pa, PaRegion, UartKind, va};
+use cofferdam_plan::{DomainFlags, HeaderFlags, Pa, PaRegion, UartKind, va};
 
 pub(crate) fn prove(work: &Work<'_, '_>, report: &mut Report<'_>) {
     i74_header_is_consistent(work, report);
@@ -25,7 +25,9 @@ pub(crate) fn i74_header_is_consistent(work: &Work<'_, '_>, report: &mut Report<
     let own = u64::from(h.blob_offset) + u64::from(h.blob_len);
     expect(h.image_len.is_multiple_of(16) && own <= h.image_len, "image_len");
     expect(h.base.0.checked_add(h.image_len).is_some(), "image_len");
-    expect(h.flags & !(HeaderFlags::VERIFY_AT_BOOT | HeaderFlags::GROUP0 | HeaderFlags::GICV2) == 0, "flags");
+    let known = HeaderFlags::VERIFY_AT_BOOT | HeaderFlags::GROUP0 | HeaderFlags::GICV2 | HeaderFlags::TRAP_WFI;
+    let injects = work.domains().any(|(_, d)| d.flags & DomainFlags::INJECTED != 0);
+    expect(h.flags & !known == 0 && (injects || h.flags & HeaderFlags::TRAP_WFI == 0), "flags");
     // A control character that no line of text needs, or none.
     let escape = h.console_escape;
     expect(escape < 0x20 && ![0x08, 0x09, 0x0A, 0x0D, 0x1B].contains(&escape), "console_escape");

@@ -49,7 +49,7 @@ pub(crate) fn prove(work: &Work<'_, '_>, marks: &mut [u32], report: &mut Report<
 
 /// Policies are among those there are, and a domain has what they need: a limit and a root where it restarts, WFI that
 /// comes to EL2 where another CPU may have to fetch one of its own (I42), and none of them where not.
-pub(crate) fn policies_are_known(_work: &Work<'_, '_>, id: DomainId, d: &Domain, report: &mut Report<'_>) {
+pub(crate) fn policies_are_known(work: &Work<'_, '_>, id: DomainId, d: &Domain, report: &mut Report<'_>) {
     let policies = [d.on_fault, d.on_reset, d.on_off];
     let mut bad = |why| report.add(Finding::BadDomain { domain: id, why });
     if policies.iter().any(|policy| *policy > Policy::REBOOT_BOARD) || d.reserved1 != [0; 3] {
@@ -58,9 +58,12 @@ pub(crate) fn policies_are_known(_work: &Work<'_, '_>, id: DomainId, d: &Domain,
     if policies.contains(&Policy::RESTART) != d.restarts() || d.restarts() != (d.restart_ttbr != 0) {
         bad("restarts without a limit or a root, or has them and never does");
     }
-    // Injected delivery leaves a guest nothing that holds off the kick.
-    let fetched = d.flags & DomainFlags::INJECTED == 0
-        && (d.restarts() && d.vcpu_count > 1 || d.watchdog_ms != 0 && d.on_fault == Policy::RESTART);
+    // Injected delivery leaves a guest nothing that holds off the kick; there the board decides.
+    let fetched = if d.flags & DomainFlags::INJECTED != 0 {
+        work.plan.header.flags & HeaderFlags::TRAP_WFI != 0
+    } else {
+        d.restarts() && d.vcpu_count > 1 || d.watchdog_ms != 0 && d.on_fault == Policy::RESTART
+    };
     if fetched != (d.flags & DomainFlags::TRAP_WFI != 0) {
         bad("may sleep where it must be fetched, or pays for a WFI that nobody needs to see");
     }

@@ -469,6 +469,21 @@ fn watching_itself() -> Build {
     b
 }
 
+// The board's wish.
+changes! { from watching_itself();
+    wfi_not_trapped_where_the_board_wants_it: |b| b.header.flags |= HeaderFlags::TRAP_WFI => Finding::BadDomain { .. },
+    wfi_trapped_where_it_does_not: |b| b.domains[0].flags |= DomainFlags::TRAP_WFI => Finding::BadDomain { .. },
+}
+
+#[test]
+fn a_board_may_want_wfi_to_be_trapped() {
+    let mut b = watching_itself();
+    b.header.flags |= HeaderFlags::TRAP_WFI;
+    b.domains[0].flags |= DomainFlags::TRAP_WFI;
+    let (result, findings) = b.blob().verify();
+    assert!(result.is_ok(), "{findings:#?}");
+}
+
 #[test]
 fn the_restarting_plan_is_sound() {
     let (result, findings) = watching_itself().blob().verify();

@@ -283,6 +283,7 @@ pub(crate) fn doze(cpu: &'static PerCpu) {
     };
     if cpu.is_injected() {
         if !inject2::is_pending(cpu, gic) {
+            gic.look_again();
             cortex_a::asm::barrier::dsb(cortex_a::asm::barrier::SY);
             cortex_a::asm::wfi();
         }
