@@ -9,6 +9,7 @@ mod gic;
 mod gicv2;
 mod granted;
 mod lifecycle;
+mod lines;
 mod memory;
 mod mmio;
 mod pci;
@@ -105,6 +106,8 @@ pub const ATTACKS: &[(&str, Attack)] = &[
     ("pile-up", delivery::pile_up),
     ("never-ends", delivery::never_ends),
     ("states", delivery::states),
+    ("spi-edge", lines::spi_edge),
+    ("timer-channels", lines::timer_channels),
     ("urgency", delivery::urgency),
     ("cross", delivery::cross),
     ("sgi-storm", delivery::sgi_storm),
