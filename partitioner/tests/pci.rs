@@ -296,3 +296,14 @@ fn a_bridge_to_conventional_pci_speaks_for_what_is_behind_it() {
         assert_eq!((f.rid, f.stream), (0x218, stream), "{capability}");
     }
 }
+
+/// Rows of maps are for requester IDs behind their mask.
+#[test]
+fn streams_are_those_of_the_maps() {
+    let board = "&pcie0 { iommu-map = <0x0 &smmu 0x100 0x8>, <0x20 &smmu 0x2000 0x10>, <0x30 &smmu 0x3000 0xd0>; \
+                 iommu-map-mask = <0xff>; };";
+    let built = compile(board, &["access = <&nvme0>, <&blk0>, <&rp0>;"]);
+    let view = view(&built);
+    let streams = ["nvme0", "blk0", "nvme1"].map(|name| named(&view, name).stream);
+    assert_eq!(streams, [0x2000, 0x3008, 0x100]);
+}

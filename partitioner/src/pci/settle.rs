@@ -3,7 +3,7 @@
 use super::bars::{self, NoRoom};
 use super::demands;
 use super::lines::{self, Silence};
-use super::model::{Mode, PciHost, Settled, Settlement, Share};
+use super::model::{Mode, PciHost, Settled, Settlement, Share, Space};
 use crate::codes;
 use crate::interrupts::{Line, Trigger};
 use crate::model::{At, Board, Delivery, Layout};
@@ -130,11 +130,19 @@ fn does_not_fit<'a>(host: &PciHost<'a>, no_room: NoRoom) -> Diagnostic<'a> {
         Some(_) => "no window of {0} has room for BAR {1} of {2}, {3} at a multiple of its size",
         None => "no window of {0} has room for the {3} that functions behind {2} need",
     };
+    let mut memory = host.windows.iter().filter(|window| window.space != Space::Io);
+    let help = if no_room.bar.is_none() && no_room.size > 1 << 32 {
+        "a bridge is given 4 GiB at most: grant fewer functions behind it, or set a smaller size for their BARs"
+    } else if spec.is_some_and(|spec| !spec.prefetchable) && memory.all(|window| window.prefetchable) {
+        "this BAR is not prefetchable, and all windows are: describe one that is not, if there is one (0x02000000 or 0x03000000)"
+    } else {
+        "a 32-bit BAR must lie below 4 GiB; grant fewer functions, or check `ranges`"
+    };
     let args =
         [Arg::Node(host.node), Arg::Number(no_room.bar.unwrap_or(0) as u64), Arg::Node(node), Arg::Bytes(no_room.size)];
     let d = Diagnostic::new(codes::BAR_PLACE, span, message).args(&args);
     let ranges = host.node.property("ranges").map_or(host.node.span(), |ranges| ranges.value_span());
-    d.also(ranges, "its windows").help("a 32-bit BAR must lie below 4 GiB; grant fewer functions, or check `ranges`")
+    d.also(ranges, "its windows").help(help)
 }
 
 fn no_number<'a>(host: &PciHost<'a>, index: usize) -> Diagnostic<'a> {
