@@ -198,6 +198,8 @@ codes! {
     TRANSLATING_BRIDGE = error(635);
     /// Windows or configuration space of a host bridge that are not whole, or something else too.
     HOST_RANGES = error(636);
+    /// A bridge without capabilities above a granted function.
+    UNKNOWN_BRIDGE = error(637);
 
     /// A device that may master the bus, and no IOMMU in front of it.
     NO_IOMMU = error(701);

@@ -168,7 +168,8 @@ impl PciFunction<'_> {
         self.capabilities().find(express).map(|c| c.offset + 8)
     }
 
-    /// Whether it is, by capabilities that are given, a bridge to conventional PCI: what is behind it has no ID of its own.
+    /// Whether it is, by capabilities that are given, a bridge to conventional PCI: what is behind it has no ID of its own. Without them
+    /// that is not known, and what is behind it cannot be granted where IDs count (E0637).
     pub fn speaks_for_others(&self) -> bool {
         let conventional = matches!(self.port(), None | Some(Port::Conventional));
         self.bridge.is_some() && conventional && self.node.property(PROPERTY).is_some()

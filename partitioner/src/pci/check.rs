@@ -68,7 +68,9 @@ pub(crate) fn board<'a>(host: &PciHost<'a>, diagnostics: &mut Diagnostics<'_, 'a
                 let d =
                     Diagnostic::new(codes::UNKNOWN_WORD, property.span(), "`{0}` is no word of a PCI function, {1}");
                 let d = d.args(&[Arg::Text(property.name()), Arg::Node(function.node)]);
-                diagnostics.push(d.help("`cofferdam,capabilities` is the only one"));
+                diagnostics.push(
+                    d.help("`cofferdam,capabilities` is one, and of a virtual function `cofferdam,physical-function`"),
+                );
             }
         }
     }

@@ -1,7 +1,8 @@
 //! What a plan with PCI demands of the board: without it, a plan could not be proven.
 
+use super::capability::PROPERTY;
 use super::host::is_host;
-use super::model::{Mode, PciHost, Settlement, Space};
+use super::model::{Mode, PciFunction, PciHost, Settlement, Space};
 use super::settle::Owners;
 use super::{lines, policy, smmu};
 use crate::address;
@@ -46,6 +47,7 @@ pub(super) fn of_board<'a>(
         smmu_lines(layout, host, out);
     }
     smmu::coherence(host, owners, out);
+    unknown_bridges(board, host, owners, out);
     ids(host, out);
     foreign_ids(board, host, owners, out);
     for (owner, function) in owners.iter().zip(&host.functions) {
@@ -131,6 +133,26 @@ fn smmu_lines<'a>(layout: &Layout<'a, '_>, host: &PciHost<'a>, out: &mut Diagnos
                 .also(smmu.node.span(), "{2} is here")
                 .help("check the board's interrupts"),
         );
+    }
+}
+
+/// Refuses bridges without capabilities above functions whose IDs the SMMU or the ITS goes by: one to conventional PCI would send for them.
+fn unknown_bridges<'a>(board: &Board<'a>, host: &PciHost<'a>, owners: &Owners, out: &mut Diagnostics<'_, 'a>) {
+    if out.errors() != 0 {
+        return;
+    }
+    let unknown = |bridge: &PciFunction<'a>| bridge.bridge.is_some() && bridge.node.property(PROPERTY).is_none();
+    for (index, bridge) in host.functions.iter().enumerate().filter(|(_, bridge)| unknown(bridge)) {
+        let below = owners.iter().zip(&host.functions).enumerate().find_map(|(at, (owner, function))| {
+            let counts = function.stream.is_some() || lines::can_send(board, host, function);
+            let owner = owner.filter(|_| counts && host.bridges_above(at).any(|above| above == index))?;
+            Some((function.node, owner.span))
+        });
+        let Some((node, span)) = below else { continue };
+        let message = "{0} is behind {1}, of which the board gives no capabilities: whether what it does comes under its own ID is not known";
+        let d = Diagnostic::new(codes::UNKNOWN_BRIDGE, span, message);
+        let d = d.args(&[Arg::Node(node), Arg::Node(bridge.node)]).also(bridge.node.span(), "{1} is here");
+        out.push(d.help("give {1} its `cofferdam,capabilities`; `cargo xtask import lspci` writes them"));
     }
 }
 

@@ -182,7 +182,8 @@ fn its(node: Node<'_>) -> Option<ItsNode<'_>> {
 impl PciHost<'_> {
     /// The requester ID under which what a function does arrives at the SMMU and the ITS: its own, or that of the topmost bridge to
     /// conventional PCI above it (PCI Express to PCI/PCI-X Bridge 1.0, 2.3: of device 0 on the bus behind it; without PCI Express
-    /// above, its own).
+    /// above, its own). A bridge from conventional PCI to PCI Express (type 8) uses its own, and is not told apart: of what is behind one
+    /// the ID is wrong, and the SMMU lets nothing of it through.
     pub fn requester(&self, index: usize) -> Bdf {
         let of = |index: usize| self.functions.get(index);
         let bridges = self.bridges_above(index).filter_map(of).filter(|bridge| bridge.speaks_for_others());

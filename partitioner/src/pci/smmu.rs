@@ -3,9 +3,10 @@
 //! Registers are those of IHI 0070, 6.3. At boot the hypervisor holds the machine's against the plan in any case; a board that has
 //! them lets the compiler say so first.
 
+use super::host::{Row, is_host, rows};
 use super::model::{Idr, PciHost, Settlement, SmmuNode};
 use super::settle::Owners;
-use crate::cells::is_live;
+use crate::cells::{count, is_live, target};
 use crate::codes;
 use crate::emit::area::{COMMANDS_LOG2, EVENTS_LOG2, LEAST_STREAM_BITS};
 use crate::model::{Board, Layout};
@@ -218,7 +219,9 @@ pub(super) fn coherence<'a>(host: &PciHost<'a>, owners: &Owners, out: &mut Diagn
 }
 
 /// Masters beside the functions on the driven host bridge that have, at the same controller, an ID of theirs: the node that says so,
-/// with the place. `through` is `iommu-map` or `msi-map`, `by` the property of devices that are no PCI functions.
+/// with the place. `through` is `iommu-map` or `msi-map`, `by` the property of nodes without such a map.
+///
+/// Masks of other maps (`iommu-map-mask`) are not looked at: IDs that a masked bus never sends count as sent.
 pub(super) fn foreign<'a>(
     host: &PciHost<'a>,
     controller: Node<'a>,
@@ -228,18 +231,32 @@ pub(super) fn foreign<'a>(
 ) -> Option<(Node<'a>, Span)> {
     let mut others = host.node.tree().nodes().filter(|node| *node != host.node && is_live(*node));
     others.find_map(|node| {
-        if super::host::is_host(node) {
-            return super::host::rows(node, through)
-                .find(|row| row.target == controller && id.checked_sub(row.base).is_some_and(|at| at < row.len))
-                .and_then(|_| Some((node, node.property(through)?.value_span())));
+        let has = |row: Row<'_>| row.target == controller && id.checked_sub(row.base).is_some_and(|at| at < row.len);
+        let map = node.property(through);
+        if let Some(map) = map.filter(|_| rows(node, through).any(has)) {
+            return Some((node, map.value_span()));
+        }
+        // Without a map a host bridge's DeviceIDs are its requester IDs, all of them (Linux, pci-msi.txt).
+        let all = is_host(node) && by == "msi-parent";
+        if all && map.is_some() {
+            return None;
         }
         let property = node.property(by)?;
         let mut cells = property.cells()?;
         while let Some(cell) = cells.next() {
-            let target = crate::cells::target(node.tree(), &cell)?;
+            // What leads nowhere has been reported; nothing is known of the cells behind it.
+            let Some(target) = target(node.tree(), &cell) else { continue };
             let width = if by == "iommus" { "#iommu-cells" } else { "#msi-cells" };
-            let mine = cells.by_ref().take(crate::cells::count(target, width, 0)).next();
-            if target == controller && mine.is_some_and(|cell| cell.value == u64::from(id)) {
+            let mut own = cells.by_ref().take(count(target, width, 0));
+            let first = own.next();
+            own.for_each(drop);
+            if target != controller {
+                continue;
+            }
+            if all && id <= 0xFFFF {
+                return Some((node, property.value_span()));
+            }
+            if let Some(cell) = first.filter(|cell| cell.value == u64::from(id)) {
                 return Some((node, cell.span));
             }
         }
