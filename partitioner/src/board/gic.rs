@@ -52,6 +52,13 @@ pub(super) fn read<'a>(
         let d = Diagnostic::new(codes::WRONG_TYPE, property.value_span(), "`{0}` of {1} must be a flag");
         diagnostics.push(d.args(&[Arg::Text(TRAP_WFI), Arg::Node(node)]).label("this is a value"));
     }
+    let unknown = |name: &str| name.starts_with("cofferdam,") && name != TRAP_WFI;
+    for property in node.properties().filter(|property| unknown(property.name())) {
+        let d =
+            Diagnostic::new(codes::UNKNOWN_WORD, property.span(), "`{0}` is no word of an interrupt controller, {1}");
+        let d = d.args(&[Arg::Text(property.name()), Arg::Node(node)]);
+        diagnostics.push(d.help("`cofferdam,trap-wfi` is the only one"));
+    }
     let gic = if is_v2(node) { v2(node, cpus, diagnostics) } else { v3(node, cpus, diagnostics) };
     gic.map(|gic| Gic { trap_wfi: trap_wfi.is_some(), ..gic })
 }

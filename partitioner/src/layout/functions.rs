@@ -228,10 +228,17 @@ fn held_back<'a>(
     let behind = through(host.node, "iommu-map", rid).map(|(node, _)| node);
     let driven = host.smmu.map_or(host.node, |smmu| smmu.node);
     let args = [Arg::Text(domain.name), Arg::Node(grant.node), Arg::Node(host.node)];
-    let d = d.args(&[args[0], args[1], args[2], behind.map_or(Arg::None, Arg::Node), Arg::Node(driven)]);
+    let d = d.args(&[
+        args[0],
+        args[1],
+        args[2],
+        behind.map_or(Arg::None, Arg::Node),
+        Arg::Node(driven),
+        Arg::Function(rid.0),
+    ]);
     let d = match (map, behind) {
         (None, _) => d.also(host.node.span(), "{2} has no `iommu-map`"),
-        (Some(map), None) => d.also(map, "no row is for it"),
+        (Some(map), None) => d.also(map, "no row is for its requester ID, {5}"),
         (Some(map), Some(behind)) if !behind.is_compatible("arm,smmu-v3") => {
             d.also(map, "the row for it leads to {3}, which is no \"arm,smmu-v3\"")
         }

@@ -8,7 +8,7 @@ use crate::model::{Board, Domain};
 use crate::resolve::MAINTENANCE;
 use crate::resolve::lines::IntSet;
 use cofferdam_dts::{Cell, Span};
-use cofferdam_plan::IntId;
+use cofferdam_plan::{Bdf, IntId};
 
 /// The interrupt that the pin of a function ends on: a level, as every pin is. `None` without a pin, or where it leads to none.
 pub fn pin(board: &Board<'_>, host: &PciHost<'_>, index: usize) -> Option<IntId> {
@@ -19,14 +19,20 @@ pub fn pin(board: &Board<'_>, host: &PciHost<'_>, index: usize) -> Option<IntId>
 }
 
 /// Follows the pin of a function through the bridges above it, each of which turns it by the device number (PCI-to-PCI Bridge 1.2,
-/// 9.1), and then through `interrupt-map` to what its row says, and the row's place.
-pub(crate) fn route(board: &Board<'_>, host: &PciHost<'_>, index: usize) -> Option<(Line, Span)> {
+/// 9.1): what the host bridge sees, with the pin from 0 on.
+pub(super) fn at_host(host: &PciHost<'_>, index: usize) -> Option<(Bdf, u32)> {
     let function = host.functions.get(index).filter(|function| function.pin != 0)?;
     let (mut bdf, mut pin) = (function.bdf, u32::from(function.pin) - 1);
     for bridge in host.bridges_above(index) {
         pin = (pin + u32::from(bdf.0 >> 3 & 0x1F)) % 4;
         bdf = host.functions.get(bridge)?.bdf;
     }
+    Some((bdf, pin))
+}
+
+/// What the row of `interrupt-map` says that the pin of a function comes to, and the row's place.
+pub(crate) fn route(board: &Board<'_>, host: &PciHost<'_>, index: usize) -> Option<(Line, Span)> {
+    let (bdf, pin) = at_host(host, index)?;
     let node = host.node;
     let mask: heapless::Vec<u64, 4> = match node.property("interrupt-map-mask").and_then(|mask| mask.cells()) {
         Some(cells) => cells.take(4).map(|cell| cell.value).collect(),
@@ -55,8 +61,10 @@ pub(crate) fn route(board: &Board<'_>, host: &PciHost<'_>, index: usize) -> Opti
 pub(super) enum Silence {
     /// It has neither MSI nor MSI-X.
     None,
-    /// Beside a GICv2, or without the maintenance interrupt, nobody brings them.
+    /// Beside a GICv2 nobody brings them.
     Controller,
+    /// Beside a GICv3 without the maintenance interrupt neither.
+    Maintenance,
     /// `msi-map` has no row for it that leads to an ITS.
     Map,
     /// There is an SMMU, and `iommu-map` has no row for it.
@@ -69,8 +77,10 @@ pub(super) enum Silence {
 pub(super) fn silence(board: &Board<'_>, host: &PciHost<'_>, function: &PciFunction<'_>) -> Silence {
     if function.vectors().is_none() {
         Silence::None
-    } else if board.gic.is_none_or(|gic| gic.is_v2() || gic.maintenance != Some(MAINTENANCE)) {
+    } else if board.gic.is_none_or(|gic| gic.is_v2()) {
         Silence::Controller
+    } else if board.gic.is_some_and(|gic| gic.maintenance != Some(MAINTENANCE)) {
+        Silence::Maintenance
     } else if host.its.is_none() || function.device_id.is_none() {
         Silence::Map
     } else if host.smmu.is_some() && function.stream.is_none() {

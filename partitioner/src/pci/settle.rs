@@ -130,10 +130,13 @@ fn does_not_fit<'a>(host: &PciHost<'a>, no_room: NoRoom) -> Diagnostic<'a> {
         Some(_) => "no window of {0} has room for BAR {1} of {2}, {3} at a multiple of its size",
         None => "no window of {0} has room for the {3} that functions behind {2} need",
     };
-    let mut memory = host.windows.iter().filter(|window| window.space != Space::Io);
+    let memory = || host.windows.iter().filter(|window| window.space != Space::Io);
     let help = if no_room.bar.is_none() && no_room.size > 1 << 32 {
         "a bridge is given 4 GiB at most: grant fewer functions behind it, or set a smaller size for their BARs"
-    } else if spec.is_some_and(|spec| !spec.prefetchable) && memory.all(|window| window.prefetchable) {
+    } else if spec.is_some_and(|spec| !spec.prefetchable)
+        && memory().next().is_some()
+        && memory().all(|window| window.prefetchable)
+    {
         "this BAR is not prefetchable, and all windows are: describe one that is not, if there is one (0x02000000 or 0x03000000)"
     } else {
         "a 32-bit BAR must lie below 4 GiB; grant fewer functions, or check `ranges`"
@@ -180,28 +183,52 @@ fn wrong_line<'a>(board: &Board<'a>, host: &PciHost<'a>, index: usize, asked: Sp
     Some(d.also(asked, "granted here").help(help))
 }
 
-/// What is said of a function without an interrupt, and the way out: {0} of domain {1}, behind {2}.
-fn polled(silence: Silence) -> (&'static str, &'static str) {
-    let pin = "give it `interrupts` (1 is pin A) and the host bridge an `interrupt-map`, or let it be polled";
-    match silence {
+/// What is said of a function without an interrupt, where its pin ends, and the way out: {0} of domain {1}, behind {2}.
+fn polled<'a>(
+    board: &Board<'a>,
+    host: &PciHost<'a>,
+    index: usize,
+    name: &'a str,
+    span: Span,
+) -> Option<Diagnostic<'a>> {
+    let function = host.functions.get(index)?;
+    let pin = "give {3}, or let it be polled";
+    let (message, help) = match lines::silence(board, host, function) {
         Silence::Direct => (
             "{0} of domain `{1}` has no interrupt: with `delivery = \"direct\"` it sends no messages, and its pin leads nowhere",
-            "leave `delivery` out, then it sends messages; or give it `interrupts` (1 is pin A) and {2} an `interrupt-map`; or let it be polled",
+            "leave `delivery` out, then it sends messages; or give {3}; or let it be polled",
         ),
         Silence::Map => (
             "{0} of domain `{1}` has no interrupt: `msi-map` of {2} leads its messages to no ITS, and its pin leads nowhere",
-            "give {2} an `msi-map` with a row for it, or an `interrupt-map` and it `interrupts` (1 is pin A), or let it be polled",
+            "give {2} an `msi-map` with a row for it, or {3}, or let it be polled",
         ),
         Silence::Stream => (
             "{0} of domain `{1}` has no interrupt: `iommu-map` of {2} has no row for it, so it sends no messages, and its pin leads nowhere",
-            "give `iommu-map` a row for it, or {2} an `interrupt-map` and it `interrupts` (1 is pin A), or let it be polled",
+            "give `iommu-map` a row for it, or {3}, or let it be polled",
         ),
         Silence::Controller => (
             "{0} of domain `{1}` has no interrupt: the board's interrupt controller takes no messages, and its pin leads nowhere",
             pin,
         ),
+        Silence::Maintenance => (
+            "{0} of domain `{1}` has no interrupt: the board's interrupt controller has no maintenance interrupt, by which messages are brought, and its pin leads nowhere",
+            "give the controller PPI 9 as `interrupts`, or {3}, or let it be polled",
+        ),
         Silence::None => ("{0} of domain `{1}` has no interrupt: it sends no messages, and its pin leads nowhere", pin),
-    }
+    };
+    let map = host.node.property("interrupt-map").map(|map| map.value_span());
+    let at_host = lines::at_host(host, index);
+    let pin = Arg::Text(match (at_host, map) {
+        (None, _) => "the function `interrupts` (1 is pin A) and the host bridge an `interrupt-map` with a row for it",
+        (Some(_), None) => "the host bridge an `interrupt-map`",
+        (Some(_), Some(_)) => "`interrupt-map` such a row",
+    });
+    let d = Diagnostic::new(codes::NO_INTERRUPT, span, message).also(function.node.span(), "it is here").help(help);
+    let args = [Arg::Node(function.node), Arg::Text(name), Arg::Node(host.node), pin];
+    let Some(((bdf, number), map)) = at_host.zip(map) else { return Some(d.args(&args)) };
+    let letter = ["INTA", "INTB", "INTC", "INTD"].get(number as usize).copied().unwrap_or_default();
+    let d = d.args(&[args[0], args[1], args[2], args[3], Arg::Text(letter), Arg::Function(bdf.0)]);
+    Some(d.also(map, "its pin comes to {4} of {5}, and no row leads from there to the interrupt controller"))
 }
 
 /// The way out where the pin of {0}, of domain {1}, ends on the line of something else's.
@@ -214,6 +241,9 @@ fn shared(silence: Silence) -> &'static str {
             "{0} sends messages where `msi-map` of {5} has a row for it that leads to an ITS; or give both to one domain"
         }
         Silence::Stream => "{0} sends messages where `iommu-map` of {5} has a row for it; or give both to one domain",
+        Silence::Maintenance => {
+            "{0} sends messages where the interrupt controller has PPI 9 as `interrupts`; or give both to one domain"
+        }
         Silence::Controller | Silence::None => {
             "pins of functions four slots apart end on one line, and {0} cannot send messages here: give both to one domain"
         }
@@ -244,10 +274,7 @@ fn pins<'a>(
             // Where more is wrong, this may follow from it.
             Mode::None if out.errors() != 0 => continue,
             Mode::None => {
-                let (message, help) = polled(lines::silence(board, host, function));
-                let d = Diagnostic::new(codes::NO_INTERRUPT, span, message);
-                let args = [Arg::Node(function.node), Arg::Text(name), Arg::Node(host.node)];
-                out.push(d.args(&args).also(function.node.span(), "it is here").help(help));
+                polled(board, host, settled.function, name, span).into_iter().for_each(|d| out.push(d));
                 continue;
             }
         };

@@ -30,6 +30,8 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("function-word", "revision-id = <0x10>;", "revision-id = <0x10>; cofferdam,resets;"),
     ("two-registers", "<0x0d44101b 0x02730010 0x00000074>", "<0x0d44101b 0x02730010>"),
     ("smmu-word", "cofferdam,idr =", "cofferdam,oas = <44>; cofferdam,idr ="),
+    ("trap-wfi-with-a-value", "\"arm,gic-v3\";", "\"arm,gic-v3\"; cofferdam,trap-wfi = <1>;"),
+    ("gic-word", "\"arm,gic-v3\";", "\"arm,gic-v3\"; cofferdam,trap-wfi; cofferdam,trap-wfe;"),
     ("boot-medium-with-a-value", "cofferdam,boot-medium;", "cofferdam,boot-medium = <1>;"),
 ];
 
