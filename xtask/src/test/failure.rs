@@ -1,7 +1,8 @@
 //! EL2 fails while it serves an interrupt of its own, and goes on doing what that CPU owes other domains.
 //!
 //! No guest can bring such a failure about, so gdb does: where the interrupt has been acknowledged and not ended, the CPU is sent to
-//! an address that EL2 does not map. That costs the CPU's own domain, and must cost nobody else.
+//! an address that EL2 does not map. That costs the CPU's own domain, and must cost nobody else. Likewise for what hardware may answer
+//! and QEMU's does not: an access of EL2's that aborts.
 
 use super::attach::{PATIENCE, until};
 use super::tally::Tally;
@@ -30,6 +31,9 @@ pub(crate) fn run(tally: &mut Tally) -> Result<(), Trouble> {
         tally.check(format_args!("EL2 fails in its timer, {gic}watchdog"), timer(gic, &guest_dir));
         tally.check(format_args!("EL2 fails in the console's interrupt, {gic}console"), console(gic, &guest_dir));
     }
+    for access in ["probe_word", "probe_store"] {
+        tally.check(format_args!("configuration space aborts, {access}"), configuration(access, &guest_dir));
+    }
     Ok(())
 }
 
@@ -49,6 +53,12 @@ impl Drop for Session {
 impl Session {
     /// `domain`, whose vCPU 0 is gdb's `thread`, fails when it first serves `intid`.
     fn start(layout: &str, domain: &str, thread: u32, intid: u32, guest_dir: &Path) -> Result<Self, String> {
+        let stop = format!("hbreak {SERVED} if $w1 == {intid} && $_thread == {thread}");
+        Self::typed(layout, domain, &["continue", &stop, "continue", "delete", "set $pc = 0", "continue"], guest_dir)
+    }
+
+    /// `typed` is what gdb is told.
+    fn typed(layout: &str, domain: &str, typed: &[&str], guest_dir: &Path) -> Result<Self, String> {
         let me = env::current_exe().map_err(|error| format!("cannot find myself: {error}"))?;
         let dir = repo::target().join("gdb").join(format!("{layout}-{domain}"));
         // What an earlier session has left is not this one's.
@@ -56,11 +66,10 @@ impl Session {
         fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
         let said = File::create(dir.join("said")).map_err(|error| error.to_string())?;
         let also = said.try_clone().map_err(|error| error.to_string())?;
-        let stop = format!("hbreak {SERVED} if $w1 == {intid} && $_thread == {thread}");
         let mut command = Command::new(me);
         command.current_dir(repo::root()).args(["gdb", domain, &format!("qemu/tests/{layout}.dts"), "--batch"]);
         command.arg("--guest-dir").arg(guest_dir);
-        for typed in ["continue", &stop, "continue", "delete", "set $pc = 0", "continue"] {
+        for typed in typed {
             command.args(["--ex", typed]);
         }
         command.stdin(Stdio::null()).stdout(said).stderr(also);
@@ -135,4 +144,26 @@ fn console(gic: &str, guest_dir: &Path) -> Result<(), String> {
     until(&one, "echo: HELLO")?;
     say(&one, "quit\n")?;
     session.end(&["exception 0 in EL2: pc 0x0", "end parked=1"])
+}
+
+/// What a guest reads or writes of a function's configuration space makes EL2's access abort, as host bridges may answer (invariant
+/// I05); QEMU's never does, so gdb gives EL2 an address that is not mapped. The guest goes on behind its own access, at EL1.
+fn configuration(access: &str, guest_dir: &Path) -> Result<(), String> {
+    let stop = format!("hbreak {access} if $_thread == 2");
+    let typed = [
+        "continue",
+        &stop,
+        "continue",
+        "delete",
+        "set $behind = $ELR_EL2 + 4",
+        "set $level = $SPSR_EL2 & 0xF",
+        "set $x0 = 0",
+        "thbreak *$behind",
+        "continue",
+        "printf \"came back: %d, level: %d of %d\\n\", $pc == $behind, $cpsr & 0xF, $level",
+        "continue",
+    ];
+    let session = Session::typed("pci-every-dword", "attacker", &typed, guest_dir)?;
+    session.line("said", "came back: 1, level: 5 of 5", LIMIT)?;
+    session.end(&["end parked=0"])
 }

@@ -354,13 +354,18 @@ read_id:
     .endr
     .endr
 
-// probe_word(x0 address): the word there, or all ones (64 bits) where nothing answers.
+// probe_word(x0 address): the word there, or all ones (64 bits) where nothing answers. An abort is an exception, which takes the
+// place of the guest's return state (DDI 0487, D1.3.5); that is kept in x2 and x3 and put back.
     .global probe_word, probe_store
 probe_word:
+    mrs     x2, elr_el2
+    mrs     x3, spsr_el2
     ldr     w0, [x0]
     ret
 // probe_store(x0 address, x1 word): has been done when it returns, where something answers.
 probe_store:
+    mrs     x2, elr_el2
+    mrs     x3, spsr_el2
     str     w1, [x0]
     dsb     sy
     ret
@@ -369,7 +374,9 @@ probe_failed:
     adr     x9, 1f
     msr     elr_el2, x9
     eret
-1:  mov     x0, #-1
+1:  msr     elr_el2, x2
+    msr     spsr_el2, x3
+    mov     x0, #-1
     ret
 
 // clear_list_registers(x0 count, 1 to 16)
