@@ -54,9 +54,11 @@ pub(crate) fn set_up(plan: &Plan<'_>) -> bool {
     // A bridge that forwards nothing silences what is behind it, before that can be reached.
     each(view, &is_bridge, &mut |bridge| {
         bridge.silence();
-        bridge.lead();
+        if bridge.is_planned() {
+            bridge.lead();
+        }
     });
-    each(view, &|function| !is_bridge(function), &mut |device| device.silence());
+    each(view, &|function| !is_bridge(function), &mut |device| _ = device.silence());
     each(view, &is_bridge, &mut |bridge| match bridge.place() {
         Ok(()) => bridge.open(),
         Err(found) => tell(bridge.function, found),
@@ -92,8 +94,8 @@ pub(crate) fn reset(cpu: &'static PerCpu) {
             each(view, &|function| function.domain == cpu.id.0, &mut |device| {
                 let by_bus = device.function.flags & FunctionFlags::BUS_RESET != 0;
                 let port = view.functions.get(usize::from(device.function.reset)).filter(|_| by_bus);
-                let port = port.map(|port| Ecam(port.config_va));
-                wait |= device.prepare(step, port.as_ref(), console::now());
+                let port = port.map(|port| self::device(view, 0, port)).filter(|port| port.is_planned());
+                wait |= device.prepare(step, port.as_ref().map(|port| &port.frame), console::now());
             });
             if !wait {
                 break;
@@ -110,7 +112,7 @@ pub(crate) fn start(cpu: &'static PerCpu) {
     let own = |function: &Function| function.domain == cpu.id.0;
     each(view, &own, &mut |device| match device.place() {
         Ok(()) if smmu::attach(view, device.function) => device.begin(),
-        Ok(()) => {
+        Ok(()) if cpu.log.permit().is_some() => {
             defmt::error!(
                 "{=str} is off: the SMMU does not follow ({})",
                 text(&device.function.name),
@@ -118,7 +120,7 @@ pub(crate) fn start(cpu: &'static PerCpu) {
             );
         }
         Err(found) if cpu.log.permit().is_some() => tell(device.function, found),
-        Err(_) => {}
+        _ => {}
     });
 }
 
@@ -129,8 +131,9 @@ pub(crate) fn end(plan: &Plan<'_>, id: u16) -> bool {
     let (Some(domain), Some(owner)) = (plan.domains.get(usize::from(id)), view.owners.get(usize::from(id))) else {
         return true;
     };
-    each(view, &|function| function.domain == id, &mut |device| device.end(console::now()));
+    // First what stops them whether they answer or not, and without a wait for those that do not.
     let silent = smmu::detach(view, view.functions_of(owner).unwrap_or(&[]), domain);
+    each(view, &|function| function.domain == id, &mut |device| device.end(console::now()));
     if !silent {
         // Once: it never runs again.
         defmt::error!("domain {=str}: the SMMU does not follow ({})", text(&domain.name), smmu::broken(view));

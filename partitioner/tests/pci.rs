@@ -178,7 +178,7 @@ fn virtio_keeps_its_structures_but_the_way_around_them() {
     assert_eq!(ids, [(0x98, 0x11), (0x70, 9), (0x60, 9), (0x50, 9), (0x40, 9)]);
     assert!(rules(&view, f).iter().filter(|rule| (0x40..0x98).contains(&rule.offset)).all(|rule| rule.write == 0));
     assert!(rules(&view, f).iter().all(|rule| !(0x84..0x98).contains(&rule.offset)));
-    assert!(rules(&view, f).iter().all(|rule| rule.kind != RuleKind::RESET), "it has no reset");
+    assert!(rules(&view, f).iter().all(|rule| rule.kind != RuleKind::CONTROL), "it has no reset");
 }
 
 #[test]

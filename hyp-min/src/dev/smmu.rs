@@ -170,6 +170,13 @@ fn event_line(smmu: &Smmu) -> Option<IntId> {
     Some(smmu.event_intid).filter(|intid| *intid != NO_INTID)
 }
 
+/// A stream that cannot be silenced may go on filling the queue; nobody is to be kept from running by it.
+fn ignore(cpu: &'static PerCpu, smmu: &Smmu) {
+    if let Some(intid) = event_line(smmu) {
+        cpu.distributor.disable(intid);
+    }
+}
+
 /// The first fault of a stream is its last: it aborts without events from now on (invariant I67).
 fn silence(cpu: &'static PerCpu, view: &PciView<'_>, event: &Event) {
     let unit = unit(view);
@@ -184,8 +191,7 @@ fn silence(cpu: &'static PerCpu, view: &PciView<'_>, event: &Event) {
     }
     let status = state_of(domain).status();
     if !detach(view, core::slice::from_ref(function), domain) {
-        // It may go on filling the queue; nobody is to be kept from running by it.
-        _ = event_line(unit.plan).map(|intid| cpu.distributor.disable(intid));
+        ignore(cpu, unit.plan);
         defmt::error!("the SMMU does not follow ({}): its events are ignored from now on", unit.broken());
     }
     cpu.log.last_words(true);
@@ -206,7 +212,12 @@ fn silence(cpu: &'static PerCpu, view: &PciView<'_>, event: &Event) {
 
 /// A device that the board does not describe, or that nobody has. It is silent from now on too.
 fn silence_unknown(cpu: &'static PerCpu, view: &PciView<'_>, event: &Event) {
-    if unit(view).close(event.stream) && cpu.log.permit().is_some() {
+    let unit = unit(view);
+    let closed = unit.close(event.stream);
+    if unit.broken() != Broken::No {
+        ignore(cpu, unit.plan);
+    }
+    if closed && cpu.log.permit().is_some() {
         defmt::warn!(
             "device {=u32:#x} of nobody: {=str} {=u64:#x}, {=str}",
             event.stream,

@@ -29,6 +29,8 @@ const BUS_MASTER: u32 = 1 << 2;
 const INTX_DISABLE: u32 = 1 << 10;
 /// Device Control: Initiate Function Level Reset. The upper half of the dword is status, cleared by ones (7.5.3.4).
 const FLR: u32 = 1 << 15;
+/// Of Device Control what must fit the ports above, and is lost when the bus is reset: Max_Payload_Size, Max_Read_Request_Size (7.5.3.4).
+const KEPT: u32 = 0b111 << 5 | 0b111 << 12;
 /// Power Management Control/Status: PowerState (7.5.2.2).
 const POWER_STATE: u32 = 0b11;
 /// What of an address register need not be one for the guest to mean its size: all below it, of a ROM also reserved bits.
@@ -51,6 +53,8 @@ pub struct State {
     sizing: AtomicU32,
     /// The power state the guest has chosen.
     power: AtomicU32,
+    /// What its bus has been given for the time after its reset: [`KEPT`].
+    sizes: AtomicU32,
     /// While it resets: the counter value from which it may answer.
     until: AtomicU64,
 }
@@ -63,6 +67,7 @@ impl State {
             status: AtomicU32::new(OFF),
             sizing: AtomicU32::new(0),
             power: AtomicU32::new(0),
+            sizes: AtomicU32::new(0),
             until: AtomicU64::new(0),
         }
     }
@@ -75,7 +80,7 @@ impl Default for State {
 }
 
 /// One function: the plan's record, its rules, its state, its registers. The frame is [`CONFIG_SIZE`] bytes and accessed by aligned
-/// dwords; a read that nothing answers gives all ones, a write is done when it returns.
+/// dwords; a read that nothing answers gives all ones, a write is on its way when it returns.
 pub struct Device<'a, F> {
     /// Its record.
     pub function: &'a Function,
@@ -160,12 +165,19 @@ impl<F: Frame> Device<'_, F> {
         let mut mask = rule.write & lanes;
         match rule.kind {
             RuleKind::BAR => return self.size(rule, value, lanes),
-            RuleKind::RESET => {
+            RuleKind::CONTROL => {
                 if value & lanes & FLR != 0 && self.function.flags & FunctionFlags::FLR != 0 {
-                    let (now, frequency) = clock();
-                    self.state.until.store(now.saturating_add(frequency / RESETS_PER_SECOND), Ordering::Relaxed);
+                    let lasts = || {
+                        let (now, frequency) = clock();
+                        let until = now.saturating_add(frequency / RESETS_PER_SECOND);
+                        self.state.until.store(until, Ordering::Relaxed);
+                    };
+                    lasts();
                     if self.change(ON, RESETTING) {
+                        // It is silent before its reset (6.6.2), and every CPU knows of that before it begins.
+                        self.silence();
                         self.start_reset();
+                        lasts();
                     }
                     return;
                 }
@@ -191,7 +203,7 @@ impl<F: Frame> Device<'_, F> {
         let old = self.get(offset);
         // Where nothing answers, because another vCPU has it reset, every register is all ones, and what is written back must not be
         // made of those. These two have bits that are always zero; an address of a message may be all ones.
-        let never_ones = is_command || rule.kind == RuleKind::RESET;
+        let never_ones = is_command || rule.kind == RuleKind::CONTROL;
         if old == u32::MAX && (never_ones || self.get(ID) != self.function.id) {
             return;
         }
@@ -205,9 +217,13 @@ impl<F: Frame> Device<'_, F> {
         }
         self.set(offset, new);
         // The domain's run may have been ended meanwhile from another CPU, which turns bus mastering off, or a reset begun, which
-        // does the same: the last of the two sees the other.
-        if is_command && self.state.status.load(Ordering::SeqCst) != ON {
-            self.silence();
+        // does the same: the last of the two sees the other. A write has happened when a read behind it is answered (DDI 0487, B2.7.2:
+        // Device-nGnRE may be acknowledged on its way).
+        if is_command {
+            self.get(COMMAND);
+            if self.state.status.load(Ordering::SeqCst) != ON {
+                self.silence();
+            }
         }
     }
 

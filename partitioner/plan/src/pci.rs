@@ -202,8 +202,8 @@ impl RuleKind {
     pub const REGISTER: u16 = 0;
     /// A base address register: [`Function::bars`] at (offset − 0x10) / 4, the expansion ROM's (0x30) last.
     pub const BAR: u16 = 1;
-    /// Device Control and Status: as a register, and bit 15 resets the function.
-    pub const RESET: u16 = 2;
+    /// Device Control and Status: as a register, and bit 15 resets the function where that has [`FunctionFlags::FLR`].
+    pub const CONTROL: u16 = 2;
     /// Power management control and status: the power state (1:0) is kept, not written.
     pub const POWER: u16 = 3;
 }

@@ -84,7 +84,7 @@ pub fn rules(function: &PciFunction<'_>, terms: Terms) -> Vec<Rule, MAX_RULES> {
     for (index, capability) in shown(function, terms, false).enumerate() {
         let next = shown(function, terms, false).nth(index + 1).map_or(0, |c| c.offset);
         let head = (capability.dwords[0] & 0xFF) | u32::from(next) << 8;
-        conventional(&capability, head, terms.mode, function.flr().is_some(), &mut add);
+        conventional(&capability, head, terms.mode, &mut add);
     }
     let mut at = None;
     for (index, capability) in shown(function, terms, true).enumerate() {
@@ -164,7 +164,7 @@ fn header(function: &PciFunction<'_>, terms: Terms, first: u16, add: &mut dyn Fn
 }
 
 /// One conventional capability; `head` is its ID and the way to the next.
-fn conventional(capability: &Capability, head: u32, mode: Mode, flr: bool, add: &mut dyn FnMut(Rule)) {
+fn conventional(capability: &Capability, head: u32, mode: Mode, add: &mut dyn FnMut(Rule)) {
     let at = capability.offset;
     let [first, second, third] = capability.dwords;
     match capability.kind() {
@@ -197,7 +197,7 @@ fn conventional(capability: &Capability, head: u32, mode: Mode, flr: bool, add: 
             add(constant(at, head | first & EXPRESS_VERSION | INTEGRATED));
             add(constant(at + 4, second));
             add(Rule {
-                kind: if flr { RuleKind::RESET } else { RuleKind::REGISTER },
+                kind: RuleKind::CONTROL,
                 read: DEVICE_READ,
                 write: DEVICE_CONTROL | DEVICE_CLEARS,
                 clear: DEVICE_CLEARS,

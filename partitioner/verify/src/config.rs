@@ -173,10 +173,7 @@ impl Space<'_> {
             (0x10, 4) => READ,
             // Device Control: relaxed ordering, no snoop. Payload and request sizes stay as the hypervisor leaves them, reset is
             // its own, and errors are reported to nobody. Status: the first four clear.
-            (0x10, 8) => {
-                let kind = if self.has(FunctionFlags::FLR) { RuleKind::RESET } else { RuleKind::REGISTER };
-                Allowed { kind, write: 1 << 4 | 1 << 11, clear: 0x000F_0000, ..READ }
-            }
+            (0x10, 8) => Allowed { kind: RuleKind::CONTROL, write: 1 << 4 | 1 << 11, clear: 0x000F_0000, ..READ },
             // Link and slot are shared with others on the port; nothing of the second set is the guest's.
             (0x10, 0x0C | 0x10 | 0x24 | 0x28 | 0x2C | 0x30) => READ,
             // Vendor-specific (7.9.4): as long as it says, in its third byte. Never written: that of virtio, type 5, would reach any
@@ -309,7 +306,7 @@ fn i71_capabilities_are_those_a_guest_may_have(space: &Space<'_>, report: &mut R
             bad(c.at, "is PCI Express for the second time");
         }
     }
-    if space.has(FunctionFlags::FLR) && space.f.rule_count != 0 && express.map(|at| at + 8) != Some(space.f.reset) {
+    if space.has(FunctionFlags::FLR) && express.map(|at| at + 8) != Some(space.f.reset) {
         bad(space.f.reset, "is no Device Control register, but resets the function");
     }
     for (i, c) in space.extended().enumerate() {

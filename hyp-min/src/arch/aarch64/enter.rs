@@ -40,12 +40,12 @@ pub(crate) fn first(cpu: &'static PerCpu) -> ! {
             park::fault(cpu, park::Reason::InterruptController);
         }
     }
+    watchdog::take_up(cpu);
+    // Not before this CPU does what it owes other domains: their console input, their watchdogs.
     if cpu.is_injected() && cpu.lists() < LEAST {
         defmt::error!("refused: CPU {=u16} has {=u32} list registers", cpu.index.0, cpu.lists());
         park::fault(cpu, park::Reason::InterruptController);
     }
-    watchdog::take_up(cpu);
-    // Not before this CPU does what it owes other domains: their console input, their watchdogs.
     if !granted::is_there(cpu.domain().flags, cpu.index.0) {
         park::fault(cpu, park::Reason::Feature);
     }

@@ -113,6 +113,9 @@ fn begin(cpu: &'static PerCpu) {
     if !(0..CONSOLE_TRIES).any(|_| console::start_anew(cpu.plan(), cpu.domain(), cpu.state)) {
         return give_up(cpu, state::RELOADING, "its console is held by a CPU that does not let go");
     }
+    // What its functions have been told to do to its memory is over before that is written, and the last of their interrupts has come
+    // before those are reset.
+    pci::reset(cpu);
     let count = cpu.domain().vcpu_count as usize;
     cpu.state.dist.reset();
     if let Some(gic) = &cpu.gicv2 {
@@ -128,8 +131,6 @@ fn begin(cpu: &'static PerCpu) {
             return give_up(cpu, state::RELOADING, "the redistributor of one of its CPUs does not follow");
         }
     }
-    // What they have been told to do to its memory is over before that is written.
-    pci::reset(cpu);
     reload(cpu);
     revoke::restore(cpu.domain());
     pci::start(cpu);

@@ -3,8 +3,8 @@
 //! References are to PCI Express Base 5.0. It must not wait: who calls it does, between two of its steps.
 
 use super::{
-    BARS, BUS_MASTER, COMMAND, Device, FLR, ID, INTX_DISABLE, MEMORY_DECODE, OFF, ON, POWER_STATE, RESETS_PER_SECOND,
-    RESETTING, RESTORING, ROM,
+    BARS, BUS_MASTER, COMMAND, Device, FLR, ID, INTX_DISABLE, KEPT, MEMORY_DECODE, OFF, ON, POWER_STATE,
+    RESETS_PER_SECOND, RESETTING, RESTORING, ROM,
 };
 use crate::vdev::Frame;
 use cofferdam_plan::pci::{Bar, CONFIG_SIZE, FunctionFlags, RuleKind};
@@ -15,12 +15,13 @@ const RESET_TIMES: u64 = 10;
 
 /// Before a run, for each of its domain's functions: what is done, how often at most, and after which part of a second it is done again,
 /// or the next begins. At once, where [`Device::prepare`] says so of all of them.
-pub const STEPS: [(Step, u64, u64); 5] = [
+pub const STEPS: [(Step, u64, u64); 6] = [
     (Step::Rest, 1, RESETS_PER_SECOND),
     // 10 ms is what a function needs to come out of D3hot (5.9); a reset awaits no answer longer than 100 ms.
     (Step::Settle, 10, 100),
     // 2 ms, of which the bus needs one (7.5.1.3.13).
     (Step::Hold, 1, 500),
+    (Step::Release, 1, RESETS_PER_SECOND),
     (Step::Reset, 1, RESETS_PER_SECOND),
     (Step::Answer, RESET_TIMES - 1, RESETS_PER_SECOND),
 ];
@@ -34,7 +35,9 @@ pub enum Step {
     Settle,
     /// Its bus is held in reset, where that is what resets it.
     Hold,
-    /// Its bus is let go, or its own reset begun.
+    /// Its bus is let go. A neighbour's own reset waits for that: nothing on the bus may be asked before (6.6.1).
+    Release,
+    /// Its own reset is begun.
     Reset,
     /// It, or the host bridge, says that it is not ready yet.
     Answer,
@@ -77,18 +80,21 @@ impl<F: Frame> Device<'_, F> {
     /// of the run.
     #[inline(always)]
     pub fn come_back(&self, clock: fn() -> (u64, u64)) -> Result<(), Option<Mismatch>> {
+        // First, so that the time is that of this reset: none can begin meanwhile.
+        if !self.change(RESETTING, RESTORING) {
+            return Err(None);
+        }
         let (now, frequency) = clock();
-        let until = self.state.until.load(Ordering::Relaxed);
-        if self.state.status.load(Ordering::Acquire) != RESETTING || now < until {
+        if self.is_in_reset(now) {
+            self.change(RESTORING, RESETTING);
             return Err(None);
         }
         let (found, planned) = (self.get(ID), self.function.id);
         if found != planned {
-            let late = now - until >= frequency / RESETS_PER_SECOND * (RESET_TIMES - 1);
-            return Err((late && self.change(RESETTING, OFF)).then_some(Mismatch { offset: ID, found, planned }));
-        }
-        if !self.change(RESETTING, RESTORING) {
-            return Err(None);
+            let spent = now.saturating_sub(self.state.until.load(Ordering::Relaxed));
+            let late = spent >= frequency / RESETS_PER_SECOND * (RESET_TIMES - 1);
+            let changed = self.change(RESTORING, if late { OFF } else { RESETTING });
+            return Err((late && changed).then_some(Mismatch { offset: ID, found, planned }));
         }
         self.write_base_addresses();
         self.power_up();
@@ -116,9 +122,10 @@ impl<F: Frame> Device<'_, F> {
     }
 
     /// No memory, no I/O, no bus mastering, no INTx. It has happened, and what the function wrote before has left, when this returns.
-    pub fn silence(&self) {
+    /// Answers whether anything has answered.
+    pub fn silence(&self) -> bool {
         self.set(COMMAND, INTX_DISABLE);
-        self.get(COMMAND);
+        self.get(COMMAND) != u32::MAX
     }
 
     /// Does a step of [`STEPS`]; `port` is the bridge by whose bus it is reset, where that is so. Answers whether it needs the step's time.
@@ -131,8 +138,14 @@ impl<F: Frame> Device<'_, F> {
                 self.is_planned()
                     && (self.wakes() || self.has(FunctionFlags::FLR) && self.get(self.control()) & PENDING != 0)
             }
-            Step::Hold => hold(true),
-            Step::Reset => hold(false) || self.has(FunctionFlags::FLR) && self.is_planned() && self.start_reset(),
+            Step::Hold => {
+                if port.is_some() && self.is_planned() {
+                    self.device_control(|_, value| self.state.sizes.store(value & KEPT, Ordering::Relaxed));
+                }
+                hold(true)
+            }
+            Step::Release => hold(false),
+            Step::Reset => self.has(FunctionFlags::FLR) && self.is_planned() && self.start_reset(),
             Step::Answer => matches!(self.get(ID), u32::MAX | NOT_READY),
         }
     }
@@ -147,7 +160,7 @@ impl<F: Frame> Device<'_, F> {
     }
 
     /// Whether what answers says that it is the one meant: the plan's registers are another's nowhere.
-    fn is_planned(&self) -> bool {
+    pub fn is_planned(&self) -> bool {
         self.get(ID) == self.function.id
     }
 
@@ -161,6 +174,13 @@ impl<F: Frame> Device<'_, F> {
             self.set(offset, old & !(POWER_STATE | PME_STATUS));
         }
         sleeps
+    }
+
+    /// Device Control, by its offset and what it reads; Device Status as zeroes, which clear nothing.
+    fn device_control(&self, work: impl FnOnce(u32, u32)) {
+        if let Some(rule) = self.rules.iter().find(|rule| rule.kind == RuleKind::CONTROL) {
+            work(rule.offset.into(), self.get(rule.offset.into()) & 0xFFFF);
+        }
     }
 
     fn control(&self) -> u32 {
@@ -183,6 +203,10 @@ impl<F: Frame> Device<'_, F> {
             if found == planned { Ok(()) } else { Err(Mismatch { offset, found, planned }) }
         };
         compare(ID, self.function.id)?;
+        if self.has(FunctionFlags::BUS_RESET) {
+            let kept = self.state.sizes.load(Ordering::Relaxed);
+            self.device_control(|offset, value| self.set(offset, value & !KEPT | kept));
+        }
         compare(CLASS, self.function.class)?;
         let bridge = self.has(FunctionFlags::BRIDGE);
         if !bridge {
@@ -231,16 +255,18 @@ impl<F: Frame> Device<'_, F> {
     }
 
     /// It is the guest's no longer, and silent. Twice: once the first has happened, every CPU sees that it is off, and who has
-    /// written the command register before it saw that is overruled by the second.
+    /// written the command register before it saw that is overruled by the second. One that does not answer is not waited for again.
     ///
     /// One that the guest is resetting is left alone: that does the same, and a host bridge may answer by an SError, which this CPU's
     /// domain would have to answer for. The next run waits for the reset's end.
     pub fn end(&self, now: u64) {
-        if self.state.status.swap(OFF, Ordering::SeqCst) == RESETTING && self.is_in_reset(now) {
+        let before = self.state.status.swap(OFF, Ordering::SeqCst);
+        if matches!(before, RESETTING | RESTORING) && self.is_in_reset(now) {
             return;
         }
-        self.silence();
-        self.silence();
+        if self.silence() {
+            self.silence();
+        }
     }
 }
 

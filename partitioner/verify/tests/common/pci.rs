@@ -77,7 +77,7 @@ fn header(id: u32, bars: &[u16], msi: bool) -> Vec<Rule> {
 }
 
 /// Power management at 0x40, MSI-X at 0x48 or nothing, PCI Express at 0x60, errors at 0x100.
-fn capabilities(msi_x: Option<u32>, flr: bool) -> Vec<Rule> {
+fn capabilities(msi_x: Option<u32>) -> Vec<Rule> {
     let next = if msi_x.is_some() { 0x48 } else { 0x60 };
     let mut rules = vec![
         rule(0x40, 0xFFFF_0000, next << 8 | 0x01, 0, 0),
@@ -90,11 +90,10 @@ fn capabilities(msi_x: Option<u32>, flr: bool) -> Vec<Rule> {
             rule(0x50, !0, 0, 0, 0),
         ]);
     }
-    let control = if flr { RuleKind::RESET } else { RuleKind::REGISTER };
     rules.extend([
         rule(0x60, 0, 0x0002_0010, 0, 0),
         rule(0x64, !0, 0, 0, 0),
-        kind(control, rule(0x68, 0x003F_FFFF, 0, 0x000F_0810, 0x000F_0000)),
+        kind(RuleKind::CONTROL, rule(0x68, 0x003F_FFFF, 0, 0x000F_0810, 0x000F_0000)),
         rule(0x100, 0, 0x0002_0001, 0, 0),
         rule(0x104, !0, 0, !0, !0),
     ]);
@@ -201,18 +200,18 @@ impl Build {
             f
         };
         let powers = FunctionFlags::DMA | FunctionFlags::MSI;
-        let list = [header(0x10D3_8086, &[0x10, 0x18, 0x30], true), capabilities(Some(2), false)].concat();
+        let list = [header(0x10D3_8086, &[0x10, 0x18, 0x30], true), capabilities(Some(2))].concat();
         let mut nic = function(0, NIC, 0, 0x10D3_8086, powers, list, "nic0");
         nic.bars[0] = bar(0xFFFE_0000, WINDOW as u32);
         nic.bars[2] = Bar { mask: 0xFFFF_FFE1, value: 0, shown: 0 };
         nic.bars[6] = Bar { mask: 0xFFFC_0001, value: 0, shown: 0 };
         nic.devfn = 0x10;
-        let list = [header(0x0010_1B36, &[0x10, 0x14], true), capabilities(Some(2), true)].concat();
+        let list = [header(0x0010_1B36, &[0x10, 0x14], true), capabilities(Some(2))].concat();
         let mut disk = function(1, DISK, 0, 0x0010_1B36, powers | FunctionFlags::FLR, list, "nvme0");
         disk.bars[0] = bar(0xFFFF_C004, WINDOW as u32 + 0x10_0004);
         disk.bars[1] = bar(0xFFFF_FFFF, 0);
         (disk.devfn, disk.reset) = (0x20, 0x68);
-        let list = [header(0x11E8_1234, &[0x10], false), capabilities(None, false)].concat();
+        let list = [header(0x11E8_1234, &[0x10], false), capabilities(None)].concat();
         let mut card = function(2, CARD, 1, 0x11E8_1234, FunctionFlags::DMA, list, "edu0");
         card.bars[0] = bar(0xFFFF_FF00, WINDOW as u32 + 0x2_0000);
         card.devfn = 0x18;
