@@ -124,21 +124,26 @@ pub(crate) fn start(cpu: &'static PerCpu) {
     });
 }
 
-/// The run of domain `id` has ended: its functions fall silent. From any CPU. False where that cannot be had: the domain must not run
-/// again.
+/// The run of domain `id` has ended: its functions reach no memory any more. From any CPU; those of the domain silence them
+/// ([`rest`]). False where that cannot be had: the domain must not run again.
 pub(crate) fn end(plan: &Plan<'_>, id: u16) -> bool {
     let Some(view) = view(plan) else { return true };
     let (Some(domain), Some(owner)) = (plan.domains.get(usize::from(id)), view.owners.get(usize::from(id))) else {
         return true;
     };
-    // First what stops them whether they answer or not, and without a wait for those that do not.
-    let silent = smmu::detach(view, view.functions_of(owner).unwrap_or(&[]), domain);
     each(view, &|function| function.domain == id, &mut |device| device.end(console::now()));
+    let silent = smmu::detach(view, view.functions_of(owner).unwrap_or(&[]), domain);
     if !silent {
         // Once: it never runs again.
         defmt::error!("domain {=str}: the SMMU does not follow ({})", text(&domain.name), smmu::broken(view));
     }
     silent
+}
+
+/// Silences what a run of this CPU's domain has left behind.
+pub(crate) fn rest(cpu: &PerCpu) {
+    let Some(view) = view(cpu.plan()) else { return };
+    each(view, &|function| function.domain == cpu.id.0, &mut |device| device.rest());
 }
 
 fn clock() -> (u64, u64) {

@@ -44,6 +44,8 @@ const ON: u32 = 1;
 const RESETTING: u32 = 2;
 /// A CPU brings it back after that.
 const RESTORING: u32 = 3;
+/// The run has ended, and nobody has silenced it yet.
+const LEFT: u32 = 4;
 
 /// What of a function is not in its registers. Zeroed RAM at boot.
 #[repr(C, align(64))]

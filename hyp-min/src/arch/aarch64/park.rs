@@ -309,6 +309,9 @@ pub(crate) fn stand_by(cpu: &'static PerCpu) -> ! {
     let mut kicked = false;
     loop {
         let status = cpu.state.status();
+        if status.is() != state::RUNNING {
+            pci::rest(cpu);
+        }
         match status.is() {
             state::RUNNING => {
                 cpu.deadlines.clear(Duty::Restart);

@@ -3,7 +3,7 @@
 //! References are to PCI Express Base 5.0. It must not wait: who calls it does, between two of its steps.
 
 use super::{
-    BARS, BUS_MASTER, COMMAND, Device, FLR, ID, INTX_DISABLE, KEPT, MEMORY_DECODE, OFF, ON, POWER_STATE,
+    BARS, BUS_MASTER, COMMAND, Device, FLR, ID, INTX_DISABLE, KEPT, LEFT, MEMORY_DECODE, OFF, ON, POWER_STATE,
     RESETS_PER_SECOND, RESETTING, RESTORING, ROM,
 };
 use crate::vdev::Frame;
@@ -254,17 +254,21 @@ impl<F: Frame> Device<'_, F> {
         }
     }
 
-    /// It is the guest's no longer, and silent. Twice: once the first has happened, every CPU sees that it is off, and who has
-    /// written the command register before it saw that is overruled by the second. One that does not answer is not waited for again.
+    /// It is the guest's no longer. It is not asked: whoever ends a run may be another domain's CPU, which must neither wait for it nor
+    /// answer for what a host bridge makes of its silence. [`Device::rest`] does that, on a CPU of its domain.
     ///
-    /// One that the guest is resetting is left alone: that does the same, and a host bridge may answer by an SError, which this CPU's
-    /// domain would have to answer for. The next run waits for the reset's end.
+    /// One that the guest is resetting rests already: the next run waits for the reset's end.
     pub fn end(&self, now: u64) {
-        let before = self.state.status.swap(OFF, Ordering::SeqCst);
+        let before = self.state.status.swap(LEFT, Ordering::SeqCst);
         if matches!(before, RESETTING | RESTORING) && self.is_in_reset(now) {
-            return;
+            self.change(LEFT, OFF);
         }
-        if self.silence() {
+    }
+
+    /// Silences it, once after each [`Device::end`]. Twice: once the first has happened, every CPU sees that it is off, and who has
+    /// written the command register before it saw that is overruled by the second. One that does not answer is not waited for again.
+    pub fn rest(&self) {
+        if self.change(LEFT, OFF) && self.silence() {
             self.silence();
         }
     }

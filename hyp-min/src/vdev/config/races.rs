@@ -47,6 +47,7 @@ fn a_bus_master_that_races_the_end_of_its_run_loses() {
     state.status.store(ON, Ordering::Relaxed);
     let device = Device { function: &function, rules: &rules, dwords: &dwords(&rules), state: &state, frame: &frame };
     device.end(0);
+    device.rest();
     assert_eq!(frame.memory.get(COMMAND, 2), 0x400);
 }
 
@@ -113,20 +114,41 @@ fn one_that_ends_in_its_reset_is_not_touched() {
     bench.memory.writes();
     bench.memory.seen.borrow_mut().clear();
     bench.device().end(1099);
+    bench.device().rest();
     assert!(bench.memory.seen.borrow().is_empty());
     // Nor while another of its CPUs asks whether that reset is over.
     bench.state.status.store(RESTORING, Ordering::Relaxed);
     bench.device().end(1099);
+    bench.device().rest();
     assert!(bench.memory.seen.borrow().is_empty());
     // The next run waits that long, and then silences it.
     assert!(needs(&bench, Step::Rest, 1099) && !needs(&bench, Step::Rest, 1100));
     assert_eq!(bench.read(0), u32::MAX);
-    // One whose time is over is silenced; where it still does not answer, once.
+    // One whose time is over is silenced, by who is to and once.
     bench.device().begin();
     bench.write(0xE8, FLR);
     bench.memory.writes();
+    bench.memory.seen.borrow_mut().clear();
     bench.device().end(1100);
+    assert!(bench.memory.seen.borrow().is_empty());
+    bench.device().rest();
     assert_eq!(bench.memory.writes(), [(COMMAND, 4, 0x400), (COMMAND, 4, 0x400)]);
+    bench.device().rest();
+    assert_eq!(bench.memory.writes(), []);
+}
+
+/// Each access may take a completion timeout.
+#[test]
+fn one_that_does_not_answer_is_not_waited_for_again() {
+    let silent =
+        |_: &Between<'_>, _: u32, written: Option<u64>| if written.is_none() { Some(u32::MAX.into()) } else { None };
+    let (function, rules, state, frame) = (function(ALL), rules(), State::new(), Between::new(&silent));
+    state.status.store(ON, Ordering::Relaxed);
+    let device = Device { function: &function, rules: &rules, dwords: &dwords(&rules), state: &state, frame: &frame };
+    device.end(0);
+    assert_eq!(frame.count.get(), 0);
+    device.rest();
+    assert_eq!(frame.count.get(), 2);
 }
 
 #[test]

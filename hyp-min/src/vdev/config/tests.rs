@@ -328,6 +328,7 @@ fn one_that_is_not_the_guests_reads_all_ones() {
     let bench = Bench::new(ALL, rules(), E1000E);
     bench.write(COMMAND, 6);
     bench.device().end(clock().0);
+    bench.device().rest();
     assert_eq!(bench.memory.writes().last(), Some(&(COMMAND, 4, 0x400)));
     bench.memory.seen.borrow_mut().clear();
     for offset in (0..CONFIG_SIZE as u32).step_by(4) {
@@ -348,6 +349,7 @@ fn the_next_run_finds_nothing_of_the_last() {
     bench.write(0x10, u32::MAX);
     bench.access(0xCC, 2, Some(0x103));
     bench.device().end(clock().0);
+    bench.device().rest();
     assert_eq!(bench.device().place(), Err(Mismatch { offset: 0x10, found: u32::MAX, planned: 0xFFFE_0000 }));
     // Memory keeps all it is given; a base address of such hardware has all its bits.
     bench.function.bars.iter_mut().filter(|bar| bar.mask != 0).for_each(|bar| bar.mask = u32::MAX);
