@@ -144,6 +144,17 @@ pub fn target<'a>(tree: Tree<'a>, cell: &Cell) -> Option<Node<'a>> {
     }
 }
 
+/// What `node` itself says of being coherent with the caches.
+pub fn says_coherent(node: Node<'_>) -> Option<bool> {
+    let has = |name| node.property(name).is_some();
+    (has("dma-coherent") || has("dma-noncoherent")).then(|| !has("dma-noncoherent"))
+}
+
+/// Whether what `node` does is coherent with the caches: the nearest word on the way to the root; without any it is not.
+pub fn is_coherent(node: Node<'_>) -> bool {
+    core::iter::once(node).chain(node.ancestors()).find_map(says_coherent).unwrap_or(false)
+}
+
 /// Whether a node is part of the board, and it and everything above it is enabled.
 pub fn is_live(node: Node<'_>) -> bool {
     let layout = |above: Node<'_>| above.name() == "domains" && above.ancestors().count() == 1;

@@ -96,6 +96,35 @@ fn devices_come_with_their_own_and_without_what_is_others() {
     assert!(!node(&tree, "aliases").contains("gpio1"), "{tree}");
 }
 
+/// A bus that the guest's tree does not have speaks for what is on it, the nearest one; without one it is the root's word.
+#[test]
+fn coherence_is_that_of_the_nearest_bus() {
+    let bus = |name: &str, at: u32, word: &str, inside: &str| {
+        format!(
+            "{name}: {name} {{ compatible = \"simple-bus\"; #address-cells = <2>; #size-cells = <2>; ranges; {word}
+             gpio@{at:x} {{ compatible = \"arm,pl061\"; reg = <0 {at:#x} 0 0x1000>; }}; {inside} }};"
+        )
+    };
+    let text = |root: &str| {
+        format!(
+            "/dts-v1/;\n#include \"qemu-virt.dts\"\n/ {{ {root} {} {} domains {{ compatible = \"cofferdam,domains-v1\"; a {{
+             compatible = \"cofferdam,domain\"; #address-cells = <2>; #size-cells = <2>; cpus = <&cpu0>; kernel = \"a.elf\";
+             access = <&outer>, <&plain>; memory@40000000 {{ device_type = \"memory\"; reg = <0 0x40000000 0 0x1000000>; }};
+             }}; }}; }};",
+            bus("outer", 0xC00_0000, "dma-coherent;", &bus("inner", 0xC00_1000, "dma-noncoherent;", "")),
+            bus("plain", 0xC00_2000, "", ""),
+        )
+    };
+    for (root, is_coherent) in [("", true), ("/delete-property/ dma-coherent;", false)] {
+        let tree = source(&text(root));
+        let top = &tree[..tree.find("\n\t\t").expect("a node")];
+        assert_eq!(top.contains("dma-coherent;"), is_coherent, "{tree}");
+        has(node(&tree, "gpio@c000000"), &["dma-coherent;"]);
+        has(node(&tree, "gpio@c001000"), &["dma-noncoherent;"]);
+        assert!(!node(&tree, "gpio@c002000").contains("coherent"), "{tree}");
+    }
+}
+
 #[test]
 fn a_domain_without_a_console_speaks_by_its_own_uart() {
     let text = "/dts-v1/;\n#include \"qemu-virt.dts\"\n/ { domains { compatible = \"cofferdam,domains-v1\"; a {

@@ -204,10 +204,12 @@ impl<'s, 'a> Diagnostics<'s, 'a> {
         Self { slots, len: 0, errors: 0, lost: 0, muted: heapless::Vec::new() }
     }
 
-    /// Drops these codes too from now on: those that would only repeat, in other words, what has been reported. A fifth list is not
-    /// taken: its codes are reported.
+    /// Drops these codes too from now on: those that would only repeat, in other words, what has been reported. Of different lists a fifth
+    /// is not taken: its codes are reported.
     pub fn mute(&mut self, codes: &'static [Code]) {
-        let _ = self.muted.push(codes);
+        if !self.muted.contains(&codes) {
+            let _ = self.muted.push(codes);
+        }
     }
 
     /// Adds one. The same code at the same primary place with the same arguments is kept once.
@@ -254,6 +256,21 @@ mod tests {
     extern crate std;
     use super::*;
     use std::string::ToString;
+
+    /// Many missing include files mute the same codes: that takes no room from other lists.
+    #[test]
+    fn muted_lists_count_once() {
+        const ONE: &[Code] = &[Code::error(121)];
+        const OTHER: &[Code] = &[Code::error(1411)];
+        let mut slots = [const { None }; 4];
+        let mut out = Diagnostics::new(&mut slots);
+        (0..9).for_each(|_| out.mute(ONE));
+        out.mute(OTHER);
+        for code in [301, 121, 1411] {
+            out.push(Diagnostic::new(Code::error(code), Span::default(), "wrong"));
+        }
+        assert!(out.iter().map(|d| d.code).eq([Code::error(301)]));
+    }
 
     #[test]
     fn templates_fill() {

@@ -2,7 +2,7 @@
 
 use super::fdt::Fdt;
 use super::guest::{GIC, Guest, interrupt};
-use crate::cells::{count, target};
+use crate::cells::{self, count, target};
 use crate::interrupts::{self, Line, Trigger};
 use crate::model::DeviceGrant;
 use cofferdam_dts::{Node, NodeId, Property, ValueKind};
@@ -59,8 +59,9 @@ impl<'a> Guest<'_, 'a, '_> {
     /// stands at the root.
     pub(super) fn device(&self, device: &DeviceGrant<'a>, fdt: &mut Fdt<'_>) {
         let node = device.node;
+        let root = self.board.tree.root();
         if self.is_transparent(device) {
-            self.children(node, fdt);
+            self.children(node, root, fdt);
             return;
         }
         let regions = self.layout.regions.get(device.regions.clone()).unwrap_or(&[]);
@@ -73,12 +74,7 @@ impl<'a> Guest<'_, 'a, '_> {
                 }
             });
         }
-        // At the root it inherits from the root only.
-        let above =
-            node.ancestors().filter(|bus| bus.parent().is_some()).any(|bus| bus.property("dma-coherent").is_some());
-        if above && node.property("dma-coherent").is_none() && node.property("dma-noncoherent").is_none() {
-            fdt.flag("dma-coherent");
-        }
+        coherence(node, root, fdt);
         self.body(node, fdt);
         fdt.end();
     }
@@ -118,7 +114,7 @@ impl<'a> Guest<'_, 'a, '_> {
         if node.phandle().is_some() {
             fdt.number("phandle", phandle(node));
         }
-        self.children(node, fdt);
+        self.children(node, node, fdt);
     }
 
     /// Children that are part of their parent's grant.
@@ -126,10 +122,11 @@ impl<'a> Guest<'_, 'a, '_> {
         node.children().filter(|child| child.is_enabled() && self.granted(child.id()).is_none())
     }
 
-    fn children(&self, node: Node<'a>, fdt: &mut Fdt<'_>) {
+    /// Children of `node` that are part of its grant. In the guest's tree they stand below `under`.
+    fn children(&self, node: Node<'a>, under: Node<'a>, fdt: &mut Fdt<'_>) {
         for child in self.bodies(node) {
             if passes_on(child) {
-                self.children(child, fdt);
+                self.children(child, under, fdt);
                 continue;
             }
             fdt.begin(format_args!("{}", child.name()));
@@ -137,6 +134,7 @@ impl<'a> Guest<'_, 'a, '_> {
             if let Some(reg) = child.property("reg") {
                 self.copy(reg, fdt);
             }
+            coherence(child, under, fdt);
             self.body(child, fdt);
             fdt.end();
         }
@@ -152,8 +150,8 @@ impl<'a> Guest<'_, 'a, '_> {
             Some(device) => !self.is_transparent(device),
             None => {
                 let within = |parent: Node<'a>| self.granted(parent.id()).is_some();
-                let part = node.ancestors().any(within) && crate::cells::is_live(node) && !passes_on(node);
-                part || node.is_compatible("regulator-fixed") && crate::cells::is_live(node)
+                let part = node.ancestors().any(within) && cells::is_live(node) && !passes_on(node);
+                part || node.is_compatible("regulator-fixed") && cells::is_live(node)
             }
         }
     }
@@ -265,6 +263,17 @@ impl<'a> Guest<'_, 'a, '_> {
             }
             fdt.values(property, |node| phandle(node), |_, _| ());
         });
+    }
+}
+
+/// Says of a node without a word of its own whether it is coherent with the caches, where a bus says so that the guest's tree does not have:
+/// one between it and `under`, below which it stands there.
+fn coherence(node: Node<'_>, under: Node<'_>, fdt: &mut Fdt<'_>) {
+    let between = || node.ancestors().take_while(|above| *above != under);
+    if cells::says_coherent(node).is_none()
+        && let Some(coherent) = between().find_map(cells::says_coherent)
+    {
+        fdt.flag(if coherent { "dma-coherent" } else { "dma-noncoherent" });
     }
 }
 

@@ -52,7 +52,7 @@ impl<'a> Guest<'_, 'a, '_> {
         fdt.strings("compatible", &["cofferdam,domain"]);
         fdt.strings("model", &[self.domain.name]);
         fdt.number("interrupt-parent", GIC);
-        if self.board.tree.root().property("dma-coherent").is_some() {
+        if crate::cells::is_coherent(self.board.tree.root()) {
             fdt.flag("dma-coherent");
         }
         self.aliases(&mut fdt);

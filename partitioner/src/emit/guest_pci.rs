@@ -3,8 +3,8 @@
 
 use super::fdt::Fdt;
 use super::guest::{GIC, Guest, interrupt};
+use crate::cells::is_coherent;
 use crate::pci::model::{Mode, PciHost, Settled, Share, Space, Window};
-use crate::pci::smmu;
 use crate::resolve::PAGE;
 use cofferdam_plan::Pa;
 use cofferdam_plan::pci::ECAM_SIZE;
@@ -81,9 +81,9 @@ impl<'a> Guest<'_, 'a, '_> {
         if self.has_frame() {
             fdt.number("msi-parent", FRAME);
         }
-        if smmu::is_coherent(host.node) {
+        if is_coherent(host.node) {
             fdt.flag("dma-coherent");
-        } else if smmu::is_coherent(self.board.tree.root()) {
+        } else if is_coherent(self.board.tree.root()) {
             // As the tree's root says otherwise.
             fdt.flag("dma-noncoherent");
         }

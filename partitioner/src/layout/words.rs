@@ -120,7 +120,7 @@ pub(super) fn unknown<'a>(
 pub(super) fn wrong_type<'a>(property: Property<'a>, expected: &'static str, diagnostics: &mut Diagnostics<'_, 'a>) {
     let d = Diagnostic::new(codes::WRONG_TYPE, property.value_span(), "`{0}` of {1} must be {2}");
     let args = [Arg::Text(property.name()), Arg::Node(property.node()), Arg::Text(expected)];
-    let help = "docs/layout.md says what `{0}` takes, and why";
+    let help = "docs/layout.md says what `{0}` takes";
     diagnostics.push(d.args(&args).label("this is not {2}").help(help));
 }
 

@@ -53,11 +53,6 @@ pub enum Kind {
         /// Its fourth byte: `cfg_type` of a virtio device (Virtio 1.2, 4.1.4).
         virtio: u8,
     },
-    /// Conventional PCI's function-level reset (Advanced Capabilities ECN).
-    Af {
-        /// It has it.
-        flr: bool,
-    },
     /// Advanced error reporting (7.8.4).
     Aer,
     /// Access control services (7.7.8).
@@ -129,7 +124,6 @@ impl Capability {
                 table: ((second & 7) as u8, second & !7),
                 pending: ((third & 7) as u8, third & !7),
             },
-            0x13 => Kind::Af { flr: first & 1 << 25 != 0 },
             id => Kind::Other(id as u16),
         }
     }

@@ -103,33 +103,26 @@ pub fn rules(function: &PciFunction<'_>, terms: Terms) -> Vec<Rule, MAX_RULES> {
 
 /// The capabilities of a function that no guest is shown, because this version does not know what they do or knows no good use.
 pub fn hidden(function: &PciFunction<'_>) -> impl Iterator<Item = Capability> {
-    let known = |kind| {
-        matches!(
-            kind,
-            Kind::Power | Kind::Msi { .. } | Kind::MsiX { .. } | Kind::Vendor { .. } | Kind::Express { .. } | Kind::Aer
-        )
-    };
-    function.capabilities().filter(move |capability| !known(capability.kind()))
+    function.capabilities().filter(|capability| !is_shown(function, capability.kind(), true))
+}
+
+/// Whether a guest that is brought messages, or is not, is shown a capability.
+fn is_shown(function: &PciFunction<'_>, kind: Kind, messages: bool) -> bool {
+    match kind {
+        Kind::Power | Kind::Express { .. } => true,
+        Kind::Msi { .. } | Kind::MsiX { .. } => messages,
+        // Of Virtio's, 5 reads and writes any register of any BAR by configuration accesses (Virtio 1.2, 4.1.4.9).
+        Kind::Vendor { virtio, .. } => virtio != 5 || function.id & 0xFFFF != 0x1AF4,
+        Kind::Aer => function.port().is_some(),
+        _ => false,
+    }
 }
 
 /// The capabilities a guest is shown, conventional or extended, in the order of the board.
 fn shown(function: &PciFunction<'_>, terms: Terms, extended: bool) -> impl Iterator<Item = Capability> {
-    let virtio = function.id & 0xFFFF == 0x1AF4;
-    let express = function.port().is_some();
-    function.capabilities().filter(move |capability| {
-        let is_extended = capability.offset >= EXTENDED;
-        let is_shown = match capability.kind() {
-            Kind::Power => true,
-            Kind::Msi { .. } | Kind::MsiX { .. } => matches!(terms.mode, Mode::Msi(_)),
-            // Reads and writes any register of any BAR by configuration accesses (Virtio 1.2, 4.1.4.9).
-            Kind::Vendor { virtio: 5, .. } => !virtio,
-            Kind::Vendor { .. } => true,
-            Kind::Express { .. } => true,
-            Kind::Aer => express,
-            _ => false,
-        };
-        is_shown && is_extended == extended
-    })
+    let messages = matches!(terms.mode, Mode::Msi(_));
+    let of_part = move |capability: &Capability| (capability.offset >= EXTENDED) == extended;
+    function.capabilities().filter(of_part).filter(move |capability| is_shown(function, capability.kind(), messages))
 }
 
 fn header(function: &PciFunction<'_>, terms: Terms, first: u16, add: &mut dyn FnMut(Rule)) {

@@ -6,7 +6,7 @@
 use super::host::{Row, is_host, rows};
 use super::model::{Idr, PciHost, Settlement, SmmuNode};
 use super::settle::Owners;
-use crate::cells::{count, is_live, target};
+use crate::cells::{count, is_coherent, is_live, target};
 use crate::codes;
 use crate::emit::area::{COMMANDS_LOG2, EVENTS_LOG2, LEAST_STREAM_BITS};
 use crate::model::{Board, Layout};
@@ -42,15 +42,6 @@ pub(super) fn words<'a>(smmu: Node<'a>, out: &mut Diagnostics<'_, 'a>) {
             out.push(d.help("as read at byte offsets 0x0, 0x4 and 0x14 of its registers"));
         }
     }
-}
-
-/// Whether what `node` does is coherent with the caches: the nearest word on the way to the root; without any it is not.
-pub(crate) fn is_coherent(node: Node<'_>) -> bool {
-    let says = |node: Node<'_>| {
-        let has = |name| node.property(name).is_some();
-        (has("dma-coherent") || has("dma-noncoherent")).then(|| !has("dma-noncoherent"))
-    };
-    core::iter::once(node).chain(node.ancestors()).find_map(says).unwrap_or(false)
 }
 
 /// Refuses an SMMU that EL2 could not rely on: `function` is behind it, `asked` for it.

@@ -215,7 +215,8 @@ fn complaint(diagnostic: &Diagnostic<'_>) -> Option<String> {
     (error && diagnostic.primary == Span::default()).then(|| format!("{code} has no place: {message}"))
 }
 
-fn try_out(seeds: std::ops::Range<u64>) -> Vec<String> {
+/// What is wrong with what the compiler says of the board as changed by these seeds, and how many of them compile.
+fn try_out(seeds: std::ops::Range<u64>) -> (Vec<String>, usize) {
     let root: PathBuf =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the repository is there");
     let boards = root.join("dts");
@@ -223,7 +224,12 @@ fn try_out(seeds: std::ops::Range<u64>) -> Vec<String> {
     let text = board + MORE;
     let path = root.join("partitioner/tests/reject/damaged.dts");
     let name = path.to_str().expect("paths are text");
-    let mut wrong = Vec::new();
+    let (mut wrong, mut compiled) = (Vec::new(), 0);
+    let source = cofferdam_dts::Source { path: name, text: &text };
+    support::compile_source(source, &path, &boards, |raised, _| {
+        let errors: Vec<_> = raised.iter().filter(|d| d.code.severity == Severity::Error).collect();
+        assert!(errors.is_empty(), "unchanged: {errors:#?}");
+    });
     for seed in seeds {
         let mut random = Random(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(seed + 1) | 1);
         let mut lines: Vec<String> = text.lines().map(String::from).collect();
@@ -232,6 +238,7 @@ fn try_out(seeds: std::ops::Range<u64>) -> Vec<String> {
         let text = lines.join("\n");
         let source = cofferdam_dts::Source { path: name, text: &text };
         support::compile_source(source, &path, &boards, |raised, files| {
+            compiled += usize::from(raised.iter().all(|d| d.code.severity != Severity::Error));
             for diagnostic in raised {
                 // It panics at a place outside the text.
                 let mark = support::place(diagnostic, files);
@@ -239,11 +246,12 @@ fn try_out(seeds: std::ops::Range<u64>) -> Vec<String> {
             }
         });
     }
-    wrong
+    (wrong, compiled)
 }
 
 #[test]
 fn messages_have_their_place_and_plans_their_proof() {
-    let wrong = try_out(0..400);
+    let (wrong, compiled) = try_out(0..400);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(compiled >= 40, "only {compiled} of 400 compile: hardly a plan is proven");
 }

@@ -289,7 +289,11 @@ fn lifecycle(plan: &Plan<'_>, domain: &cofferdam_plan::Domain) -> String {
         }
     }
     if domain.flags & DomainFlags::TRAP_WFI != 0 {
-        text += "; WFI comes to the hypervisor, so that its CPUs can be fetched";
+        text += if domain.flags & DomainFlags::INJECTED != 0 {
+            "; WFI comes to the hypervisor, as the board asks (cofferdam,trap-wfi)"
+        } else {
+            "; WFI comes to the hypervisor, so that its CPUs can be fetched"
+        };
     }
     text
 }

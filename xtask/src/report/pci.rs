@@ -48,14 +48,13 @@ pub(super) fn open(plan: &Plan<'_>) -> Vec<String> {
     let mut list = Vec::new();
     for (function, domain) in owned {
         let has = |flag| function.flags & flag != 0;
-        let (name, domain) = (function.name(), domain.name());
+        let (name, restarts, domain) = (function.name(), domain.restarts(), domain.name());
         if is_trusted(function) {
             list.push(format!("{name} of domain {domain} reads and writes all of memory, the hypervisor's and other domains' too: nothing holds its DMA back"));
         }
         if !has(FunctionFlags::FLR) && !has(FunctionFlags::BUS_RESET) {
-            list.push(format!(
-                "{name} of domain {domain} has no reset: what an earlier run of the domain has set in it stays set"
-            ));
+            let who = if restarts { "an earlier run of the domain" } else { "firmware" };
+            list.push(format!("{name} of domain {domain} has no reset: what {who} has set in it stays set"));
         }
     }
     list
