@@ -31,6 +31,8 @@ const INTX_DISABLE: u32 = 1 << 10;
 const FLR: u32 = 1 << 15;
 /// Of Device Control what must fit the ports above, and is lost when the bus is reset: Max_Payload_Size, Max_Read_Request_Size (7.5.3.4).
 const KEPT: u32 = 0b111 << 5 | 0b111 << 12;
+/// With them: they have been noted.
+const NOTED: u32 = 1;
 /// Power Management Control/Status: PowerState (7.5.2.2).
 const POWER_STATE: u32 = 0b11;
 /// What of an address register need not be one for the guest to mean its size: all below it, of a ROM also reserved bits.
@@ -55,7 +57,7 @@ pub struct State {
     sizing: AtomicU32,
     /// The power state the guest has chosen.
     power: AtomicU32,
-    /// What its bus has been given for the time after its reset: [`KEPT`].
+    /// What it has been given to fit its bus, [`KEPT`], once that has been [`NOTED`].
     sizes: AtomicU32,
     /// While it resets: the counter value from which it may answer.
     until: AtomicU64,

@@ -6,6 +6,7 @@
 use crate::report::Report;
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicU64, Ordering};
+use unikernel::clock;
 
 // In order: general registers but x0, all or-ed; the system registers of NAMES; FP and SIMD registers, or-ed. x0 is kept for
 // the runtime in x29.
@@ -111,5 +112,7 @@ pub fn check(report: &mut Report) {
         report.equal(name, got.load(Ordering::Relaxed), *want);
     }
     let [virtual_time, physical_time] = FIRST_STARTED.each_ref().map(|time| time.load(Ordering::Relaxed));
-    report.check("virtual time starts at 0", virtual_time < physical_time / 2, virtual_time);
+    // A machine that was busy between the entry and here is not the hypervisor's doing; 100 runs are longer than that.
+    let soon = virtual_time < physical_time / 2 || virtual_time < clock::frequency() / 20;
+    report.check("virtual time starts at 0", soon && virtual_time < physical_time, virtual_time);
 }

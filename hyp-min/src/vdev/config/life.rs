@@ -3,7 +3,7 @@
 //! References are to PCI Express Base 5.0. It must not wait: who calls it does, between two of its steps.
 
 use super::{
-    BARS, BUS_MASTER, COMMAND, Device, FLR, ID, INTX_DISABLE, KEPT, LEFT, MEMORY_DECODE, OFF, ON, POWER_STATE,
+    BARS, BUS_MASTER, COMMAND, Device, FLR, ID, INTX_DISABLE, KEPT, LEFT, MEMORY_DECODE, NOTED, OFF, ON, POWER_STATE,
     RESETS_PER_SECOND, RESETTING, RESTORING, ROM,
 };
 use crate::vdev::Frame;
@@ -135,15 +135,12 @@ impl<F: Frame> Device<'_, F> {
             Step::Rest => self.is_in_reset(now),
             Step::Settle => {
                 self.silence();
-                self.is_planned()
-                    && (self.wakes() || self.has(FunctionFlags::FLR) && self.get(self.control()) & PENDING != 0)
-            }
-            Step::Hold => {
-                if port.is_some() && self.is_planned() {
-                    self.device_control(|_, value| self.state.sizes.store(value & KEPT, Ordering::Relaxed));
+                self.is_planned() && {
+                    self.note_sizes();
+                    self.wakes() || self.has(FunctionFlags::FLR) && self.get(self.control()) & PENDING != 0
                 }
-                hold(true)
             }
+            Step::Hold => hold(true),
             Step::Release => hold(false),
             Step::Reset => self.has(FunctionFlags::FLR) && self.is_planned() && self.start_reset(),
             Step::Answer => matches!(self.get(ID), u32::MAX | NOT_READY),
@@ -176,6 +173,13 @@ impl<F: Frame> Device<'_, F> {
         sleeps
     }
 
+    /// Once, before anything has reset it; whatever resets it, for its neighbours' reset may be the bus'.
+    fn note_sizes(&self) {
+        if self.state.sizes.load(Ordering::Relaxed) == 0 {
+            self.device_control(|_, value| self.state.sizes.store(value & KEPT | NOTED, Ordering::Relaxed));
+        }
+    }
+
     /// Device Control, by its offset and what it reads; Device Status as zeroes, which clear nothing.
     fn device_control(&self, work: impl FnOnce(u32, u32)) {
         if let Some(rule) = self.rules.iter().find(|rule| rule.kind == RuleKind::CONTROL) {
@@ -203,9 +207,9 @@ impl<F: Frame> Device<'_, F> {
             if found == planned { Ok(()) } else { Err(Mismatch { offset, found, planned }) }
         };
         compare(ID, self.function.id)?;
-        if self.has(FunctionFlags::BUS_RESET) {
-            let kept = self.state.sizes.load(Ordering::Relaxed);
-            self.device_control(|offset, value| self.set(offset, value & !KEPT | kept));
+        let kept = self.state.sizes.load(Ordering::Relaxed);
+        if kept != 0 {
+            self.device_control(|offset, value| self.set(offset, value & !(KEPT | FLR) | kept & KEPT));
         }
         compare(CLASS, self.function.class)?;
         let bridge = self.has(FunctionFlags::BRIDGE);

@@ -221,11 +221,16 @@ fn payload_sizes_outlive_the_reset_of_a_bus() {
     list.retain(|rule| rule.kind != RuleKind::BAR);
     let bench = Bench::new(FunctionFlags::DMA | FunctionFlags::BUS_RESET, list, E1000E);
     bench.memory.set(0xE8, 4, 0x0008_395F);
-    for id in [0x10D3_8086, u32::MAX] {
+    // What does not answer is not asked, and one that a guest has reset by its own registers tells nothing new.
+    for (id, control) in [(u32::MAX, u32::MAX), (0x10D3_8086, 0x0008_395F), (0x10D3_8086, 0x0008_2810)] {
         bench.memory.set(ID, 4, id.into());
+        bench.memory.set(0xE8, 4, control.into());
+        bench.device().prepare(Step::Settle, Some(&&port), 0);
+        bench.memory.seen.borrow_mut().clear();
+        // A neighbour may have the bus held already.
         bench.device().prepare(Step::Hold, Some(&&port), 0);
+        assert!(bench.memory.seen.borrow().is_empty());
     }
-    bench.memory.set(ID, 4, 0x10D3_8086);
     bench.memory.set(0xE8, 4, 0x0009_2810);
     bench.memory.writes();
     // Memory keeps all it is given, so that its base addresses are not as planned.
