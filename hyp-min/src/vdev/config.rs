@@ -10,7 +10,7 @@ mod life;
 
 use super::{Access, Frame};
 use cofferdam_plan::pci::{CONFIG_SIZE, Function, FunctionFlags, PciDomain, Rule, RuleKind};
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 pub use life::{Mismatch, STEPS, Step};
 
@@ -225,6 +225,7 @@ impl<F: Frame> Device<'_, F> {
         // Device-nGnRE may be acknowledged on its way).
         if is_command {
             self.get(COMMAND);
+            fence(Ordering::SeqCst);
             if self.state.status.load(Ordering::SeqCst) != ON {
                 self.silence();
             }
