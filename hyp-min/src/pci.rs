@@ -124,8 +124,8 @@ pub(crate) fn start(cpu: &'static PerCpu) {
     });
 }
 
-/// The run of domain `id` has ended: its functions reach no memory any more. From any CPU; those of the domain silence them
-/// ([`rest`]). False where that cannot be had: the domain must not run again.
+/// The run of domain `id` has ended: its streams reach no memory any more. From any CPU; those of the domain silence the functions
+/// ([`rest`]), which is all that stops one without a stream. False where that cannot be had: the domain must not run again.
 pub(crate) fn end(plan: &Plan<'_>, id: u16) -> bool {
     let Some(view) = view(plan) else { return true };
     let (Some(domain), Some(owner)) = (plan.domains.get(usize::from(id)), view.owners.get(usize::from(id))) else {

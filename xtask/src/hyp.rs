@@ -11,7 +11,7 @@ use std::cell::OnceCell;
 /// The builds of `hyp-min` with PCI and without it (decision 0062), each made when a layout first needs it.
 #[derive(Default)]
 pub(crate) struct Hypervisors {
-    with: OnceCell<Hypervisor>,
+    pub(crate) with: OnceCell<Hypervisor>,
     without: OnceCell<Hypervisor>,
 }
 
@@ -29,12 +29,6 @@ impl Hypervisors {
                 Ok(place.get_or_init(|| built))
             }
         }
-    }
-
-    /// Both are the one without PCI, which says that it had it: for the test that it refuses plans with functions.
-    pub(crate) fn mistaken() -> Result<Self, Trouble> {
-        let with = OnceCell::from(Hypervisor { pci: true, ..Hypervisor::build(false)? });
-        Ok(Self { with, without: OnceCell::new() })
     }
 }
 

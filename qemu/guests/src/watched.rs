@@ -123,10 +123,12 @@ impl Watched {
     /// What has been seen in so many ticks.
     pub fn end(&self, ticks: u64) {
         println!("victim: {} dwords of configuration space changed", self.configuration);
+        if self.functions.iter().flatten().any(|(_, registers)| registers.is_some()) {
+            println!("victim: {} registers of its functions changed", self.registers);
+        }
         if self.edu.is_none() {
             return;
         }
-        println!("victim: {} registers of its functions changed", self.registers);
         println!("victim: {} messages of its edu, {} sent", MESSAGES.load(SeqCst), self.sent);
         // A transfer takes as long as a tick, so each is seen at the next but one.
         let goes_on = if self.halves >= ticks / 4 { "goes on" } else { "has stopped" };

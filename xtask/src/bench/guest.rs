@@ -1,6 +1,6 @@
 //! Costs a guest sees: exits, interrupts. The same guest runs in a domain and on bare metal.
 
-use super::{Bench, COUNTED, Figure, LIMIT, Value, layout, words};
+use super::{BOARD, Bench, COUNTED, Figure, LIMIT, Value, layout_on, words};
 use crate::exec;
 use crate::qemu;
 use crate::trouble::Trouble;
@@ -28,7 +28,7 @@ const OTHERS: [(&str, &str, Option<f64>); 6] = [
 ];
 
 /// Boards by their version of the GIC.
-const BOARDS: [(u32, &str); 2] = [(3, "qemu-virt.dts"), (2, "qemu-virt-gicv2.dts")];
+const BOARDS: [(u32, &str); 2] = [(3, BOARD), (2, "qemu-virt-gicv2.dts")];
 
 /// Runs the guest with each GIC and each delivery, and alone.
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Trouble> {
@@ -37,8 +37,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Trouble> {
         // From a GICv2 a domain that reads the console has its interrupts injected.
         let console = if version == 3 { "console;" } else { "console = \"output\";" };
         let domain = |name: &str, more: &str| {
-            let text = layout(1, &format!("\t\t\taccess = <&gpio0>;\n{more}"));
-            let text = text.replace(BOARDS[0].1, board).replace("console;", console);
+            let text = layout_on(board, console, 1, &format!("\t\t\taccess = <&gpio0>;\n{more}"));
             let (built, path) = bench.build(&format!("{name}{version}"), &text)?;
             bench.boot(&built, path, &words(&COUNTED))
         };

@@ -148,15 +148,22 @@ fn words(args: &[&str]) -> Vec<String> {
     args.iter().map(|word| word.to_string()).collect()
 }
 
-/// A layout of `count` single-CPU domains; domain 0 is the measuring one. `more` goes into domain 0.
+/// The board of most figures.
+const BOARD: &str = "qemu-virt.dts";
+
+/// A layout of `count` single-CPU domains on [`BOARD`]; domain 0 is the measuring one. `more` goes into domain 0.
 fn layout(count: usize, more: &str) -> String {
-    let mut text = String::from(
-        "/dts-v1/;\n#include \"qemu-virt.dts\"\n\n/ {\n\tdomains {\n\t\tcompatible = \"cofferdam,domains-v1\";\n",
-    );
+    layout_on(BOARD, "console;", count, more)
+}
+
+/// The same on another board; `console` is each domain's property.
+fn layout_on(board: &str, console: &str, count: usize, more: &str) -> String {
+    let mut text =
+        format!("/dts-v1/;\n#include \"{board}\"\n\n/ {{\n\tdomains {{\n\t\tcompatible = \"cofferdam,domains-v1\";\n",);
     for index in 0..count {
         let more = if index == 0 { more } else { "" };
         text += &format!(
-            "\n\t\tbench{index} {{\n\t\t\tcompatible = \"cofferdam,domain\";\n\t\t\t#address-cells = <2>;\n\t\t\t#size-cells = <2>;\n\t\t\tcpus = <&cpu{index}>;\n\t\t\tkernel = \"bench.elf\";\n\t\t\tconsole;\n{more}\n\t\t\tmemory@40000000 {{\n\t\t\t\tdevice_type = \"memory\";\n\t\t\t\treg = <0x0 0x40000000 0x0 0x04000000>;\n\t\t\t}};\n\t\t}};\n"
+            "\n\t\tbench{index} {{\n\t\t\tcompatible = \"cofferdam,domain\";\n\t\t\t#address-cells = <2>;\n\t\t\t#size-cells = <2>;\n\t\t\tcpus = <&cpu{index}>;\n\t\t\tkernel = \"bench.elf\";\n\t\t\t{console}\n{more}\n\t\t\tmemory@40000000 {{\n\t\t\t\tdevice_type = \"memory\";\n\t\t\t\treg = <0x0 0x40000000 0x0 0x04000000>;\n\t\t\t}};\n\t\t}};\n"
         );
     }
     text + "\t};\n};\n"

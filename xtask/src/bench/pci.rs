@@ -4,7 +4,7 @@
 //! Traffic is counted, not timed: the CPU's instructions for so many bytes more, with the hypervisor's in them.
 
 use super::plugin::Plugin;
-use super::{Bench, COUNTED, Figure, LIMIT, Value, boot, guest, layout, linux, words};
+use super::{Bench, COUNTED, Figure, LIMIT, Value, boot, guest, layout_on, linux, words};
 use crate::exec;
 use crate::qemu;
 use crate::repo;
@@ -58,7 +58,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Trouble> {
     let entries = ["", "\t\t\taccess = <&edu0>;\n", "\t\t\taccess = <&edu0>, <&edu1>;\n"];
     let mut counts = Vec::new();
     for (number, more) in entries.iter().enumerate() {
-        counts.push(boot::entry_of(bench, &format!("functions{number}"), &on_pci_board(&layout(1, more)))?);
+        counts.push(boot::entry_of(bench, &format!("functions{number}"), &on_pci_board(more))?);
     }
     figures.push(Figure::new(
         "one more function, at boot",
@@ -97,13 +97,14 @@ fn least(run: impl Fn() -> Result<u64, Trouble>) -> Result<u64, Trouble> {
     (0..RUNS).map(|_| run()).try_fold(u64::MAX, |least, count| Ok(least.min(count?)))
 }
 
-fn on_pci_board(text: &str) -> String {
-    text.replace("\"qemu-virt.dts\"", "\"qemu-virt-pci.dts\"")
+/// A layout of one domain on the board with PCI functions; `more` goes into it.
+fn on_pci_board(more: &str) -> String {
+    layout_on("qemu-virt-pci.dts", "console;", 1, more)
 }
 
 /// What `bench.elf` says in a domain with functions.
 fn costs(bench: &Bench, name: &str, access: &str, more: &str) -> Result<Vec<String>, Trouble> {
-    let text = on_pci_board(&layout(1, &format!("\t\t\taccess = {access};\n{more}")));
+    let text = on_pci_board(&format!("\t\t\taccess = {access};\n{more}"));
     let (built, path) = bench.build(name, &text)?;
     bench.boot(&built, path, &words(&COUNTED))
 }

@@ -3,7 +3,7 @@
 
 use super::WITH_PCI;
 use super::tally::Tally;
-use crate::hyp::Hypervisors;
+use crate::hyp::{Hypervisor, Hypervisors};
 use crate::image::{self, Built};
 use crate::pipeline::Options;
 use crate::qemu::{self, Boot, Sink};
@@ -55,7 +55,12 @@ fn boot_mistaken(options: &Options) -> Result<Result<(), String>, Trouble> {
     let dir = repo::target().join("test/bitflip");
     let layout = dir.join("mistaken.dts");
     repo::write(&layout, WITH_PCI.as_bytes())?;
-    let built = image::build_with(&Hypervisors::mistaken()?, &layout, options)?
+    // The one without, where the other is looked for.
+    let mut without = Hypervisor::build(false)?;
+    without.pci = true;
+    let mut mistaken = Hypervisors::default();
+    mistaken.with = without.into();
+    let built = image::build_with(&mistaken, &layout, options)?
         .ok_or_else(|| Trouble::other("a layout with a PCI function cannot be compiled"))?;
     let path = dir.join("mistaken.Image");
     repo::write(&path, &built.image)?;

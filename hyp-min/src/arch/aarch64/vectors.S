@@ -362,7 +362,7 @@ probe_word:
     mrs     x3, spsr_el2
     ldr     w0, [x0]
     ret
-// probe_store(x0 address, x1 word): has been done when it returns, where something answers.
+// probe_store(x0 address, x1 word): is on its way when it returns; it has come when a read behind it is answered.
 probe_store:
     mrs     x2, elr_el2
     mrs     x3, spsr_el2
